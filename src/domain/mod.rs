@@ -1,0 +1,9 @@
+//! Types and rules that need neither disk nor network nor the actor framework.
+//!
+//! Owns: ids, clock and randomness as values, the closed error table, and the rules of each
+//! domain as plain types. Every other layer calls in here; this one imports none of them.
+
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod mask;

@@ -1,0 +1,5 @@
+//! Listen Stream: a real-time server in which every user session and device connection is an actor.
+//!
+//! Layers, one way only: `http → actors → {store, upstream} → domain`. `ARCHITECTURE.md` is the map.
+
+pub mod domain;
