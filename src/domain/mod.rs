@@ -5,5 +5,9 @@
 
 pub mod clock;
 pub mod error;
+pub mod identity;
 pub mod ids;
+pub mod library;
 pub mod mask;
+pub mod sync;
+pub mod text;

@@ -1,0 +1,134 @@
+//! The server's keys, and what is made with them.
+//!
+//! Owns key material in memory; never shows it. The store hands it over at start.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{Phone, SmsCode};
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// One key as it is stored, unsealed.
+#[derive(Clone)]
+pub struct KeyMaterial {
+    /// The key's id, shown in token headers.
+    pub kid: String,
+    /// 32 random bytes.
+    pub bytes: [u8; 32],
+}
+
+impl std::fmt::Debug for KeyMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyMaterial({}, ***)", self.kid)
+    }
+}
+
+/// Every key that the server works with.
+#[derive(Clone)]
+pub struct Secrets {
+    /// Keys that sign access tokens, the newest first; older ones only check.
+    pub(super) access: Vec<KeyMaterial>,
+    refresh: [u8; 32],
+    ticket: [u8; 32],
+    sms_code: [u8; 32],
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(***)")
+    }
+}
+
+/// HMAC-SHA-256 of the parts, each preceded by its length so that no two lists collide.
+fn mac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // A key of 32 bytes is always taken: HMAC takes keys of any length.
+    let Ok(mut mac) = HmacSha256::new_from_slice(key) else {
+        return [0; 32];
+    };
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+            // Writing to a String cannot fail.
+            let _ = write!(s, "{b:02x}");
+            s
+        })
+}
+
+impl Secrets {
+    /// From the keys that sign access tokens (newest first) and the root of all derived keys.
+    #[must_use]
+    pub fn new(access: Vec<KeyMaterial>, root: &[u8; 32]) -> Self {
+        Self {
+            access,
+            refresh: mac(root, &[b"refresh-token"]),
+            ticket: mac(root, &[b"sync-ticket"]),
+            sms_code: mac(root, &[b"sms-code"]),
+        }
+    }
+
+    /// What is stored of a code: useless without the key, unlike a plain hash of six digits.
+    #[must_use]
+    pub fn hash_code(&self, phone: &Phone, code: &SmsCode) -> String {
+        hex(&mac(
+            &self.sms_code,
+            &[phone.as_str().as_bytes(), code.as_str().as_bytes()],
+        ))
+    }
+
+    /// SHA-256 in hexadecimal, for what is long and random enough to need no key.
+    #[must_use]
+    pub fn sha256(text: &str) -> String {
+        hex(&Sha256::digest(text.as_bytes()))
+    }
+
+    pub(super) fn seal_refresh(&self, body: &[u8]) -> String {
+        seal("lsr_", &self.refresh, body)
+    }
+
+    pub(super) fn open_refresh(&self, text: &str) -> Option<Vec<u8>> {
+        open("lsr_", &self.refresh, text)
+    }
+
+    pub(super) fn seal_ticket(&self, body: &[u8]) -> String {
+        seal("lst_", &self.ticket, body)
+    }
+
+    pub(super) fn open_ticket(&self, text: &str) -> Option<Vec<u8>> {
+        open("lst_", &self.ticket, text)
+    }
+}
+
+/// `prefix` and base64url of `body ‖ mac(body)`.
+fn seal(prefix: &str, key: &[u8; 32], body: &[u8]) -> String {
+    let mut bytes = body.to_vec();
+    bytes.extend_from_slice(&mac(key, &[body]));
+    format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// The body of what [`seal`] made with the same key.
+fn open(prefix: &str, key: &[u8; 32], text: &str) -> Option<Vec<u8>> {
+    if text.len() > 512 {
+        return None;
+    }
+    let mut bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(prefix)?).ok()?;
+    let body_len = bytes.len().checked_sub(32)?;
+    let (body, tag) = bytes.split_at(body_len);
+    if !bool::from(mac(key, &[body]).ct_eq(tag)) {
+        return None;
+    }
+    bytes.truncate(body_len);
+    Some(bytes)
+}

@@ -1,0 +1,309 @@
+//! Frames of the subprotocol `listen-stream.v1`, and its close codes. `docs/protocol.md` is the
+//! contract that this file writes and reads.
+
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+
+use super::event::{AckToken, EventView, Position};
+use crate::domain::{
+    identity::ClientDeviceId,
+    ids::{ConnId, Epoch, UserId},
+    text::named_enum,
+};
+
+named_enum! {
+    /// Why a client must load its data anew.
+    ResyncReason {
+        /// The log no longer reaches back to the client's position.
+        Compacted = "compacted",
+        /// The client's position belongs to another life of the log.
+        EpochChanged = "epoch_changed",
+    }
+}
+
+named_enum! {
+    /// What was wrong with a frame that did not end the connection.
+    FrameErrorCode {
+        /// The frame's type is not one that this server takes.
+        UnknownType = "unknown_type",
+        /// The acknowledged position is beyond the head of the log.
+        AckBeyondHead = "ack_beyond_head",
+        /// The acknowledged position belongs to another life of the log.
+        EpochChanged = "epoch_changed",
+        /// The renewed access token was not taken; the old one still counts.
+        TokenInvalid = "token_invalid",
+        /// The store did not answer; the frame may be sent again.
+        StoreUnavailable = "store_unavailable",
+    }
+}
+
+/// A mark that a client puts on a frame and finds on the answer: a short string or a number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Ref {
+    /// A whole number.
+    Number(i64),
+    /// A string.
+    Text(String),
+}
+
+impl Ref {
+    /// Characters that a string may have.
+    pub const MAX_CHARS: usize = 128;
+}
+
+/// A frame for a client.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServerFrame {
+    /// The first frame of a connection.
+    Welcome {
+        /// This connection.
+        conn_id: ConnId,
+        /// Whose it is.
+        user_id: UserId,
+        /// The device, by its own id.
+        device_id: ClientDeviceId,
+        /// The node that serves it.
+        node: String,
+        /// The log's life.
+        epoch: Epoch,
+        /// The newest event.
+        head_seq: i64,
+        /// The device's durable cursor.
+        acked_seq: i64,
+        /// Events that may be in flight.
+        window: u32,
+        /// Seconds between pings.
+        heartbeat_secs: u64,
+    },
+    /// A change.
+    Event(EventView),
+    /// The client must load its data anew, then ack the position that its load names.
+    Resync {
+        /// The log's life.
+        epoch: Epoch,
+        /// Events up to this one may be gone.
+        floor_seq: i64,
+        /// The newest event.
+        head_seq: i64,
+        /// Why.
+        reason: ResyncReason,
+    },
+    /// Answers a ping.
+    Pong {
+        /// The ping's mark.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<Ref>,
+    },
+    /// A frame was not taken; the connection stays.
+    Error {
+        /// What was wrong.
+        code: FrameErrorCode,
+        /// For people.
+        detail: String,
+        /// The frame's mark.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<Ref>,
+    },
+    /// The server is about to close.
+    Goodbye {
+        /// Why.
+        reason: &'static str,
+        /// When to come back.
+        retry_after_ms: u64,
+    },
+}
+
+impl ServerFrame {
+    /// The frame's text.
+    #[must_use]
+    pub fn to_text(&self) -> ByteString {
+        // Maps with string keys and plain values always serialise.
+        serde_json::to_string(self).unwrap_or_default().into()
+    }
+}
+
+/// A frame of a client.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientFrame {
+    /// Everything up to here is applied.
+    Ack(Position, Option<Ref>),
+    /// A renewed access token.
+    Auth(String, Option<Ref>),
+    /// Asks for a pong.
+    Ping(Option<Ref>),
+    /// A type that this server does not know.
+    Unknown(Option<Ref>),
+}
+
+/// The frame cannot be read: the connection closes with [`CloseCode::BadFrame`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FrameError(pub &'static str);
+
+#[derive(Deserialize)]
+struct RawFrame {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(rename = "ref")]
+    reference: Option<Ref>,
+    ack_token: Option<String>,
+    up_to: Option<i64>,
+    epoch: Option<Epoch>,
+    token: Option<String>,
+}
+
+impl ClientFrame {
+    /// Bytes that a frame may have.
+    pub const MAX_BYTES: usize = 64 * 1024;
+
+    /// Reads a text frame.
+    ///
+    /// # Errors
+    /// [`FrameError`] when it is not an object with a `type`, or lacks what its type needs.
+    pub fn parse(text: &str) -> Result<Self, FrameError> {
+        let raw: RawFrame = serde_json::from_str(text)
+            .map_err(|_| FrameError("not a JSON object with a type, or a field of a wrong type"))?;
+        let reference = raw.reference;
+        if matches!(&reference, Some(Ref::Text(s)) if s.chars().count() > Ref::MAX_CHARS) {
+            return Err(FrameError("ref: at most 128 characters"));
+        }
+        match raw.kind.as_str() {
+            "ack" => match (raw.ack_token, raw.up_to, raw.epoch) {
+                (Some(token), None, None) => AckToken::decode(&token)
+                    .map(|token| Self::Ack(token.0, reference))
+                    .ok_or(FrameError("ack: ack_token is not one of ours")),
+                (None, Some(seq), Some(epoch)) if seq >= 0 => {
+                    Ok(Self::Ack(Position { epoch, seq }, reference))
+                }
+                _ => Err(FrameError("ack: needs ack_token, or up_to and epoch")),
+            },
+            "auth" => raw
+                .token
+                .map(|token| Self::Auth(token, reference))
+                .ok_or(FrameError("auth: needs token")),
+            "ping" => Ok(Self::Ping(reference)),
+            _ => Ok(Self::Unknown(reference)),
+        }
+    }
+}
+
+/// Why a connection ends, as its close frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseCode {
+    /// The client asked, or is gone.
+    Normal,
+    /// The node is going away.
+    GoingAway,
+    /// A frame was larger than [`ClientFrame::MAX_BYTES`].
+    TooBig,
+    /// The session is quarantined or did not come back in time.
+    TryAgainLater,
+    /// A newer connection of the same device took over.
+    Replaced,
+    /// Nothing was heard for too long.
+    NoHeartbeat,
+    /// The token expired or was revoked.
+    TokenOver,
+    /// The device was removed.
+    DeviceRemoved,
+    /// A frame could not be read.
+    BadFrame,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::Normal => 1000,
+            Self::GoingAway => 1001,
+            Self::TooBig => 1009,
+            Self::TryAgainLater => 1013,
+            Self::Replaced => 4001,
+            Self::NoHeartbeat => 4002,
+            Self::TokenOver => 4003,
+            Self::DeviceRemoved => 4005,
+            Self::BadFrame => 4006,
+        }
+    }
+
+    /// The reason beside the number, also the metric's label.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::GoingAway => "going_away",
+            Self::TooBig => "frame_too_big",
+            Self::TryAgainLater => "session_unavailable",
+            Self::Replaced => "replaced",
+            Self::NoHeartbeat => "no_heartbeat",
+            Self::TokenOver => "token_over",
+            Self::DeviceRemoved => "device_removed",
+            Self::BadFrame => "bad_frame",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_client_frame_is_read() {
+        let epoch: Epoch = "01936f3e-0000-7000-8000-000000000001".parse().unwrap();
+        let at = Position { epoch, seq: 7 };
+        let token = AckToken(at).encode();
+        let cases = [
+            (
+                format!(r#"{{"type":"ack","ack_token":"{token}"}}"#),
+                ClientFrame::Ack(at, None),
+            ),
+            (
+                format!(r#"{{"type":"ack","up_to":7,"epoch":"{epoch}","ref":1}}"#),
+                ClientFrame::Ack(at, Some(Ref::Number(1))),
+            ),
+            (
+                r#"{"type":"ping","ref":"a","later":1}"#.into(),
+                ClientFrame::Ping(Some(Ref::Text("a".into()))),
+            ),
+            (
+                r#"{"type":"auth","token":"t"}"#.into(),
+                ClientFrame::Auth("t".into(), None),
+            ),
+            (r#"{"type":"dance"}"#.into(), ClientFrame::Unknown(None)),
+        ];
+        for (text, frame) in cases {
+            assert_eq!(ClientFrame::parse(&text), Ok(frame), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "7",
+            r#"{"type":7}"#,
+            r#"{"type":"ack"}"#,
+            r#"{"type":"ack","up_to":1}"#,
+            r#"{"type":"ack","ack_token":"x"}"#,
+            r#"{"type":"auth"}"#,
+            r#"{"type":"ping","ref":{}}"#,
+            r#"{"type":"ack","up_to":-1,"epoch":"01936f3e-0000-7000-8000-000000000001"}"#,
+        ] {
+            assert!(ClientFrame::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_does_harm(text in "\\PC{0,200}") {
+            let _ = ClientFrame::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The sync log as clients see it, and the rules by which a device is kept in step.
+//!
+//! Owns positions, events, frames and the pure cores ([`Delivery`], [`SessionCore`]) that decide
+//! what is sent when. Knows no socket, no store and no clock but the times it is told.
+
+mod delivery;
+mod event;
+mod frame;
+mod session;
+
+pub use delivery::{AckError, Delivery, Load};
+pub use event::{AckToken, Event, EventView, LogHead, NewEvent, Position, WireEvent};
+pub use frame::{
+    ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
+};
+pub use session::{Attachment, Effect, SessionConfig, SessionCore};

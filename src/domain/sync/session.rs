@@ -1,0 +1,493 @@
+//! The rules of a user's session: which of the user's devices is sent what, and which is let go.
+//!
+//! A pure core: it is told what happened and when, and answers with [`Effect`]s for its shell (the
+//! `UserSession` actor, or a simulation) to carry out. It holds positions and times, never events.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use bytestring::ByteString;
+
+use super::{
+    delivery::{AckError, Delivery, Load},
+    event::{LogHead, Position, WireEvent},
+    frame::{ClientFrame, CloseCode, FrameErrorCode, Ref, ResyncReason, ServerFrame},
+};
+use crate::domain::{
+    identity::ClientDeviceId,
+    ids::{ConnId, DeviceId, UserId},
+};
+
+/// What every session works by.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// This node's name, for the welcome.
+    pub node: String,
+    /// Events that may be in flight to a device.
+    pub window: u32,
+    /// Time between pings.
+    pub heartbeat: Duration,
+    /// A device from which nothing was heard for so long is let go.
+    pub heartbeat_timeout: Duration,
+}
+
+/// A device that attaches.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    /// Its connection.
+    pub conn: ConnId,
+    /// The device.
+    pub device: DeviceId,
+    /// The device, by its own id.
+    pub device_id: ClientDeviceId,
+    /// Its durable cursor.
+    pub acked_seq: i64,
+    /// Where the client says it is.
+    pub since: Option<Position>,
+    /// When its token is over.
+    pub token_until: Instant,
+}
+
+/// Something for the shell to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send text frames, in this order.
+    Send(ConnId, Vec<ByteString>),
+    /// Send a ping.
+    Ping(ConnId),
+    /// Close the connection; the core has forgotten it.
+    Close(ConnId, CloseCode),
+    /// Read a piece of the log; answer with `loaded` or `load_failed`.
+    Load(ConnId, Load),
+    /// Read the log's ends; answer with `head_seen` or `head_failed`.
+    ReadHead,
+    /// The device's cursor moved: make it durable.
+    Acked(DeviceId, i64),
+    /// The device is no longer attached: make its cursor durable soon.
+    Detached(DeviceId),
+}
+
+#[derive(Debug)]
+struct Link {
+    device: DeviceId,
+    delivery: Delivery,
+    last_heard: Instant,
+    next_ping: Instant,
+    token_until: Instant,
+    /// An ack beyond the head known here, judged once the head was read.
+    parked_ack: Option<(Position, Option<Ref>)>,
+}
+
+/// One user's attached devices.
+#[derive(Debug)]
+pub struct SessionCore {
+    user: UserId,
+    config: SessionConfig,
+    log: Option<LogHead>,
+    links: BTreeMap<ConnId, Link>,
+}
+
+impl SessionCore {
+    /// A session without devices.
+    #[must_use]
+    pub const fn new(user: UserId, config: SessionConfig) -> Self {
+        Self {
+            user,
+            config,
+            log: None,
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// Attached devices, with what was sent and acknowledged.
+    pub fn devices(&self) -> impl Iterator<Item = (DeviceId, &Delivery)> {
+        self.links.values().map(|l| (l.device, &l.delivery))
+    }
+
+    /// How many devices are attached.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The ends of the log as last seen; none before the first attachment.
+    #[must_use]
+    pub const fn log(&self) -> Option<LogHead> {
+        self.log
+    }
+
+    /// When [`Self::tick`] is due next; none without devices.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Instant> {
+        let timeout = self.config.heartbeat_timeout;
+        self.links
+            .values()
+            .map(|l| l.next_ping.min(l.last_heard + timeout).min(l.token_until))
+            .min()
+    }
+
+    /// A device attaches to a log whose ends are `log`. A connection that the same device had is
+    /// replaced.
+    pub fn attach(&mut self, now: Instant, it: Attachment, log: LogHead) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let older: Vec<ConnId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.device == it.device)
+            .map(|(c, _)| *c)
+            .collect();
+        for conn in older {
+            self.close(conn, CloseCode::Replaced, &mut effects);
+        }
+        let changed = self.learn(log);
+        let log = self.log.unwrap_or(log);
+        let (delivery, resync) = self.place(&it, log);
+        let welcome = ServerFrame::Welcome {
+            conn_id: it.conn,
+            user_id: self.user,
+            device_id: it.device_id,
+            node: self.config.node.clone(),
+            epoch: log.epoch,
+            head_seq: log.head_seq,
+            acked_seq: it.acked_seq,
+            window: self.config.window,
+            heartbeat_secs: self.config.heartbeat.as_secs(),
+        };
+        let mut first = vec![welcome.to_text()];
+        first.extend(resync.map(|reason| resync_frame(log, reason)));
+        effects.push(Effect::Send(it.conn, first));
+        if resync.is_none() && delivery.acked() > it.acked_seq {
+            effects.push(Effect::Acked(it.device, delivery.acked()));
+        }
+        let link = Link {
+            device: it.device,
+            delivery,
+            last_heard: now,
+            next_ping: now + self.config.heartbeat,
+            token_until: it.token_until,
+            parked_ack: None,
+        };
+        self.links.insert(it.conn, link);
+        if changed {
+            self.resync_others(it.conn, log, &mut effects);
+        }
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// Where a device starts: behind its cursor, or behind what it says of itself.
+    fn place(&self, it: &Attachment, log: LogHead) -> (Delivery, Option<ResyncReason>) {
+        let window = self.config.window;
+        let resync = |reason| (Delivery::resyncing(it.acked_seq, window), Some(reason));
+        let from = match it.since {
+            None => it.acked_seq,
+            // Ahead of a log of the same epoch is as foreign as another epoch.
+            Some(p) if p.epoch != log.epoch || p.seq > log.head_seq => {
+                return resync(ResyncReason::EpochChanged);
+            }
+            Some(p) => p.seq,
+        };
+        if from < log.floor_seq {
+            return resync(ResyncReason::Compacted);
+        }
+        (Delivery::new(from, window), None)
+    }
+
+    /// Takes newer ends of the log; says whether its life changed under attached devices.
+    fn learn(&mut self, log: LogHead) -> bool {
+        match &mut self.log {
+            Some(known) if known.epoch == log.epoch => {
+                known.head_seq = known.head_seq.max(log.head_seq);
+                known.floor_seq = known.floor_seq.max(log.floor_seq);
+                false
+            }
+            known => known.replace(log).is_some(),
+        }
+    }
+
+    fn resync_others(&mut self, except: ConnId, log: LogHead, effects: &mut Vec<Effect>) {
+        for (conn, link) in self.links.iter_mut().filter(|(c, _)| **c != except) {
+            link.delivery.resync();
+            let frame = resync_frame(log, ResyncReason::EpochChanged);
+            effects.push(Effect::Send(*conn, vec![frame]));
+        }
+    }
+
+    /// The ends of the log were read, or told by another part of the system.
+    pub fn head_seen(&mut self, log: LogHead) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.learn(log) {
+            for (conn, link) in &mut self.links {
+                link.delivery.resync();
+                let frame = resync_frame(log, ResyncReason::EpochChanged);
+                effects.push(Effect::Send(*conn, vec![frame]));
+            }
+        }
+        let parked: Vec<_> = self
+            .links
+            .iter_mut()
+            .filter_map(|(c, l)| Some((*c, l.parked_ack.take()?)))
+            .collect();
+        for (conn, (position, reference)) in parked {
+            self.ack(conn, position, reference, true, &mut effects);
+        }
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// The ends of the log could not be read: acks that waited for them are answered.
+    pub fn head_failed(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (conn, link) in &mut self.links {
+            if let Some((_, reference)) = link.parked_ack.take() {
+                let code = FrameErrorCode::StoreUnavailable;
+                effects.push(error(*conn, code, "the ack could not be judged", reference));
+            }
+        }
+        effects
+    }
+
+    /// Events were appended by a command of this session.
+    pub fn committed(&mut self, events: &[WireEvent]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let (Some(log), Some(last)) = (&mut self.log, events.last()) {
+            log.head_seq = log.head_seq.max(last.seq);
+        }
+        for (conn, link) in &mut self.links {
+            let sent = link.delivery.committed(events);
+            if !sent.is_empty() {
+                effects.push(Effect::Send(*conn, texts(sent)));
+            }
+        }
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// The events asked for by [`Effect::Load`] were read.
+    pub fn loaded(&mut self, conn: ConnId, after: i64, events: &[WireEvent]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) {
+            match link.delivery.loaded(after, events) {
+                Some([]) => {}
+                Some(sent) => effects.push(Effect::Send(conn, texts(sent))),
+                None => {
+                    link.delivery.resync();
+                    let frame = resync_frame(log, ResyncReason::Compacted);
+                    effects.push(Effect::Send(conn, vec![frame]));
+                }
+            }
+        }
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// The read asked for by [`Effect::Load`] failed; call [`Self::retry`] a little later.
+    pub fn load_failed(&mut self, conn: ConnId) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.delivery.load_failed();
+        }
+    }
+
+    /// Asks again for what could not be read.
+    pub fn retry(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// Something was heard from a device: a frame, or the answer to a ping.
+    pub fn heard(&mut self, now: Instant, conn: ConnId) {
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.last_heard = now;
+        }
+    }
+
+    /// A frame came in. `Auth` is for the shell, which knows tokens: see [`Self::renewed`].
+    pub fn frame(&mut self, now: Instant, conn: ConnId, frame: ClientFrame) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.heard(now, conn);
+        match frame {
+            ClientFrame::Ack(position, reference) => {
+                self.ack(conn, position, reference, false, &mut effects);
+                self.pump(&mut effects);
+            }
+            ClientFrame::Ping(reference) => {
+                effects.push(Effect::Send(
+                    conn,
+                    vec![ServerFrame::Pong { reference }.to_text()],
+                ));
+            }
+            ClientFrame::Unknown(reference) => {
+                let detail = "this server does not know frames of this type";
+                effects.push(error(conn, FrameErrorCode::UnknownType, detail, reference));
+            }
+            ClientFrame::Auth(_, reference) => {
+                let detail = "the token cannot be judged here";
+                effects.push(error(conn, FrameErrorCode::TokenInvalid, detail, reference));
+            }
+        }
+        effects
+    }
+
+    fn ack(
+        &mut self,
+        conn: ConnId,
+        position: Position,
+        reference: Option<Ref>,
+        head_is_fresh: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) else {
+            return;
+        };
+        if position.epoch != log.epoch {
+            let detail = "the position belongs to another epoch of the log";
+            effects.push(error(conn, FrameErrorCode::EpochChanged, detail, reference));
+            return;
+        }
+        match link.delivery.ack(position.seq, log.head_seq) {
+            Ok(true) => effects.push(Effect::Acked(link.device, link.delivery.acked())),
+            Ok(false) => {}
+            Err(AckError::BeyondHead) if head_is_fresh => {
+                let detail = format!("the head of the log is {}", log.head_seq);
+                effects.push(error(
+                    conn,
+                    FrameErrorCode::AckBeyondHead,
+                    &detail,
+                    reference,
+                ));
+            }
+            Err(AckError::BeyondHead) => {
+                link.parked_ack = Some((position, reference));
+                effects.push(Effect::ReadHead);
+            }
+        }
+    }
+
+    /// The device's token was renewed.
+    pub fn renewed(&mut self, now: Instant, conn: ConnId, token_until: Instant) {
+        self.heard(now, conn);
+        if let Some(link) = self.links.get_mut(&conn) {
+            link.token_until = token_until;
+        }
+    }
+
+    /// The device's cursor was moved by another way than its socket.
+    pub fn acked_elsewhere(&mut self, device: DeviceId, seq: i64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let head = self.log.map_or(0, |l| l.head_seq);
+        for link in self.links.values_mut().filter(|l| l.device == device) {
+            // A position beyond the head known here waits for the next look at the head.
+            let _ = link.delivery.ack(seq.min(head), head);
+        }
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// The device's connections must go.
+    pub fn evict(&mut self, device: DeviceId, code: CloseCode) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let conns: Vec<ConnId> = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.device == device)
+            .map(|(c, _)| *c)
+            .collect();
+        for conn in conns {
+            self.close(conn, code, &mut effects);
+        }
+        effects
+    }
+
+    /// Every connection must go; each hears when to come back.
+    pub fn evict_all(&mut self, retry_after: impl Fn() -> Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for conn in self.links.keys().copied().collect::<Vec<_>>() {
+            let retry_after_ms = u64::try_from(retry_after().as_millis()).unwrap_or(u64::MAX);
+            let goodbye = ServerFrame::Goodbye {
+                reason: "going_away",
+                retry_after_ms,
+            };
+            effects.push(Effect::Send(conn, vec![goodbye.to_text()]));
+            self.close(conn, CloseCode::GoingAway, &mut effects);
+        }
+        effects
+    }
+
+    /// The connection ended by itself.
+    pub fn detached(&mut self, conn: ConnId) -> Vec<Effect> {
+        self.links
+            .remove(&conn)
+            .map(|l| Effect::Detached(l.device))
+            .into_iter()
+            .collect()
+    }
+
+    fn close(&mut self, conn: ConnId, code: CloseCode, effects: &mut Vec<Effect>) {
+        if let Some(link) = self.links.remove(&conn) {
+            effects.push(Effect::Close(conn, code));
+            effects.push(Effect::Detached(link.device));
+        }
+    }
+
+    /// Judges tokens and heartbeats at `now`. `late` is how long the session itself was kept from
+    /// running since the tick was due: that time does not count against a device.
+    pub fn tick(&mut self, now: Instant, late: Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let mut over = Vec::new();
+        for (conn, link) in &mut self.links {
+            link.last_heard = (link.last_heard + late).min(now);
+            if now >= link.token_until {
+                over.push((*conn, CloseCode::TokenOver));
+            } else if now >= link.last_heard + self.config.heartbeat_timeout {
+                over.push((*conn, CloseCode::NoHeartbeat));
+            } else if now >= link.next_ping {
+                link.next_ping = now + self.config.heartbeat;
+                effects.push(Effect::Ping(*conn));
+            }
+        }
+        for (conn, code) in over {
+            self.close(conn, code, &mut effects);
+        }
+        effects
+    }
+
+    fn pump(&mut self, effects: &mut Vec<Effect>) {
+        let Some(log) = self.log else { return };
+        for (conn, link) in &mut self.links {
+            if let Some(load) = link.delivery.next_load(log.head_seq) {
+                effects.push(Effect::Load(*conn, load));
+            }
+        }
+    }
+}
+
+fn resync_frame(log: LogHead, reason: ResyncReason) -> ByteString {
+    let LogHead {
+        epoch,
+        head_seq,
+        floor_seq,
+    } = log;
+    ServerFrame::Resync {
+        epoch,
+        floor_seq,
+        head_seq,
+        reason,
+    }
+    .to_text()
+}
+
+fn error(conn: ConnId, code: FrameErrorCode, detail: &str, reference: Option<Ref>) -> Effect {
+    let frame = ServerFrame::Error {
+        code,
+        detail: detail.to_owned(),
+        reference,
+    };
+    Effect::Send(conn, vec![frame.to_text()])
+}
+
+fn texts(events: &[WireEvent]) -> Vec<ByteString> {
+    events.iter().map(|e| e.text.clone()).collect()
+}

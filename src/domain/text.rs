@@ -1,0 +1,86 @@
+//! Strings that were checked where they came in, so that nothing inside checks them again.
+
+/// Makes a newtype over `String` that exists only if `check` passed.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $expected:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize, sqlx::Type, utoipa::ToSchema,
+        )]
+        #[serde(try_from = "String")]
+        #[sqlx(transparent)]
+        #[schema(value_type = String)]
+        pub struct $name(String);
+
+        impl $name {
+            /// What a value looks like, for errors.
+            pub const EXPECTED: &'static str = $expected;
+
+            /// Takes `s` if it is one.
+            ///
+            /// # Errors
+            /// What was expected.
+            pub fn parse(s: impl Into<String>) -> Result<Self, &'static str> {
+                let s = s.into();
+                let check: fn(&str) -> bool = $check;
+                if check(&s) { Ok(Self(s)) } else { Err(Self::EXPECTED) }
+            }
+
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+            fn try_from(s: String) -> Result<Self, Self::Error> {
+                Self::parse(s)
+            }
+        }
+    };
+}
+pub(crate) use checked_text;
+
+/// Whether `s` has 1 to 128 bytes of letters, digits and `extra`.
+pub(crate) fn is_token(s: &str, extra: &[u8]) -> bool {
+    (1..=128).contains(&s.len())
+        && s.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
+}
+
+/// Makes an enum whose variants have one name on the wire and in the store.
+macro_rules! named_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash,
+            serde::Serialize, serde::Deserialize, sqlx::Type, utoipa::ToSchema,
+        )]
+        #[sqlx(type_name = "TEXT")]
+        pub enum $name {
+            $($(#[$vdoc])* #[serde(rename = $text)] #[sqlx(rename = $text)] $variant),+
+        }
+
+        impl $name {
+            /// Every value there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name on the wire and in the store.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = &'static str;
+            fn from_str(s: &str) -> Result<Self, Self::Err> {
+                match s { $($text => Ok(Self::$variant),)+ _ => Err(concat!("one of", $(" ", $text),+)) }
+            }
+        }
+    };
+}
+pub(crate) use named_enum;
