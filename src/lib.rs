@@ -2,4 +2,5 @@
 //!
 //! Layers, one way only: `http → actors → {store, upstream} → domain`. `ARCHITECTURE.md` is the map.
 
+pub mod actors;
 pub mod domain;

@@ -33,7 +33,7 @@ pub struct RevocationSet {
 
 impl RevocationSet {
     /// Puts a revocation in force; says whether it was news.
-    #[must_use] 
+    #[must_use]
     pub fn add(&self, revocation: &Revocation) -> bool {
         let mut entry = self
             .entries

@@ -1,0 +1,232 @@
+//! How an actor is reached, whichever life it is in.
+
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use actix::{Addr, prelude::SendError};
+use tokio::{
+    sync::{oneshot, watch},
+    time::{error::Elapsed, timeout_at},
+};
+use tracing::Span;
+
+use super::{
+    Ask, Class, Deadline,
+    admission::{Gate, Permit, Refusal},
+    envelope::{Asked, Envelope, Observe, Serve, Shell, Unit},
+    meter::Meters,
+};
+use crate::domain::clock::World;
+
+/// Why an ask has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// As much as allowed is in progress there.
+    #[error("the actor is full")]
+    Overloaded,
+    /// The deadline passed. The work may still be done.
+    #[error("no answer in time")]
+    Timeout,
+    /// The actor failed or ended while it held the message. The work may have been done.
+    #[error("the actor ended while it held the message")]
+    Gone,
+    /// The actor failed too often and is left alone.
+    #[error("the actor is quarantined")]
+    Quarantined {
+        /// When it will be tried again.
+        retry_after: Duration,
+    },
+}
+
+/// What life an actor is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It takes messages; raised by one with each restart.
+    Up(u32),
+    /// It failed, and is about to be made anew.
+    Restarting,
+    /// It failed too often, and is left alone until then.
+    Quarantined(Instant),
+    /// It ended.
+    Stopped,
+}
+
+pub(super) struct State<A: Unit> {
+    pub life: Life,
+    /// Only while up.
+    pub addr: Option<Addr<Shell<A>>>,
+}
+
+pub(super) struct Inner<A: Unit> {
+    pub gate: Arc<Gate>,
+    pub state: watch::Sender<State<A>>,
+    pub meters: Meters,
+    pub world: World,
+}
+
+/// Reaches one actor through all its lives. Cheap to clone.
+pub struct Handle<A: Unit>(pub(super) Arc<Inner<A>>);
+
+impl<A: Unit> Clone for Handle<A> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<A: Unit> std::fmt::Debug for Handle<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handle<{}>({:?})", A::KIND, self.life())
+    }
+}
+
+impl<A: Unit> Handle<A> {
+    /// Asks, and waits for the answer until `deadline`. While the actor is being made anew the
+    /// message waits too; it is handed over at most once.
+    ///
+    /// # Errors
+    /// [`CallError`]. After `Timeout` and `Gone` the work may have been done.
+    pub async fn ask<M: Ask>(&self, msg: M, deadline: Deadline) -> Result<M::Reply, CallError>
+    where
+        A: Serve<M>,
+    {
+        match self.enter::<M>() {
+            Ok(permit) => self.deliver(permit, msg, deadline).await,
+            Err(Refusal::Full) => Err(CallError::Overloaded),
+            Err(Refusal::Closed) => Err(CallError::Gone),
+        }
+    }
+
+    pub(super) fn enter<M: Ask>(&self) -> Result<Permit, Refusal> {
+        self.0.gate.enter(M::CLASS).inspect_err(|refusal| {
+            if *refusal == Refusal::Full {
+                self.0.meters.1.shed.inc();
+            }
+        })
+    }
+
+    pub(super) async fn deliver<M: Ask>(
+        &self,
+        permit: Permit,
+        msg: M,
+        deadline: Deadline,
+    ) -> Result<M::Reply, CallError>
+    where
+        A: Serve<M>,
+    {
+        let (answer, answered) = oneshot::channel();
+        let mut envelope = Envelope {
+            msg,
+            span: Span::current(),
+            sent: self.0.world.instant(),
+            asked: Some(Asked {
+                deadline,
+                permit,
+                answer,
+            }),
+        };
+        let mut state = self.0.state.subscribe();
+        loop {
+            envelope = match hand_over(&state.borrow_and_update(), envelope, &self.0.world) {
+                Ok(()) => break,
+                Err(Undelivered::Never(e)) => return Err(e),
+                Err(Undelivered::NotNow(envelope)) => envelope,
+            };
+            match timeout_at(deadline.into(), state.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(CallError::Gone),
+                Err(_) => return Err(CallError::Timeout),
+            }
+        }
+        match timeout_at(deadline.into(), answered).await {
+            Ok(Ok(reply)) => Ok(reply),
+            // Dropped unanswered: the actor ended, or found that the deadline had passed.
+            Ok(Err(_)) if self.0.world.instant() >= deadline => Err(CallError::Timeout),
+            Ok(Err(_)) => Err(CallError::Gone),
+            Err(Elapsed { .. }) => Err(CallError::Timeout),
+        }
+    }
+
+    /// Tells, without waiting. Never shed; lost when the actor is not up, or fails before it gets there.
+    ///
+    /// # Errors
+    /// [`CallError::Gone`] when the actor is not up.
+    pub fn tell<M: Ask<Reply = ()>>(&self, msg: M) -> Result<(), CallError>
+    where
+        A: Serve<M>,
+    {
+        let envelope = Envelope {
+            msg,
+            span: Span::current(),
+            sent: self.0.world.instant(),
+            asked: None,
+        };
+        hand_over(&self.0.state.borrow(), envelope, &self.0.world).map_err(|_| CallError::Gone)
+    }
+
+    /// A view of its state, `None` when it does not answer in time.
+    pub async fn observe(&self, deadline: Deadline) -> Option<serde_json::Value> {
+        self.ask(Observe, deadline).await.ok().flatten()
+    }
+
+    /// What life it is in.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.0.state.borrow().life
+    }
+
+    /// How often it was made anew.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.0.meters.0.restarts.load(Relaxed)
+    }
+
+    /// Messages that it handled, over all its lives.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.0.meters.0.handled.load(Relaxed)
+    }
+
+    /// Messages in progress of a class.
+    #[must_use]
+    pub fn in_progress(&self, class: Class) -> u64 {
+        self.0.gate.in_progress(class)
+    }
+
+    /// Waits until its life is not `known` any more; says what it is.
+    pub async fn life_after(&self, known: Life) -> Life {
+        let mut state = self.0.state.subscribe();
+        // The sender lives as long as this handle.
+        state
+            .wait_for(|s| s.life != known)
+            .await
+            .map_or(Life::Stopped, |s| s.life)
+    }
+}
+
+enum Undelivered<M: Ask> {
+    NotNow(Envelope<M>),
+    Never(CallError),
+}
+
+fn hand_over<A: Serve<M>, M: Ask>(
+    state: &State<A>,
+    envelope: Envelope<M>,
+    world: &World,
+) -> Result<(), Undelivered<M>> {
+    match (state.life, &state.addr) {
+        (Life::Quarantined(until), _) => {
+            let retry_after = until.saturating_duration_since(world.instant());
+            Err(Undelivered::Never(CallError::Quarantined { retry_after }))
+        }
+        (Life::Stopped, _) => Err(Undelivered::Never(CallError::Gone)),
+        (_, Some(addr)) => addr.try_send(envelope).map_err(|back| match back {
+            // It just failed; its next life is about to be announced.
+            SendError::Closed(envelope) | SendError::Full(envelope) => {
+                Undelivered::NotNow(envelope)
+            }
+        }),
+        (_, None) => Err(Undelivered::NotNow(envelope)),
+    }
+}

@@ -1,0 +1,41 @@
+//! What every actor gets without asking, and the only code that deals with the framework's edges.
+//!
+//! Owns delivery ([`Handle`]: typed asks with deadlines, messages given back when a mailbox is
+//! closed), admission ([`Class`], a permit that travels with the message), supervision (a panic
+//! ends one actor, which is made anew from what is stored), the [`Registry`] of actors that are
+//! started on demand and put to rest, meters, and views of an actor's state.
+//!
+//! Actors implement [`Unit`] and [`Serve`] and never name the framework. What is relied on here is
+//! pinned in `tests/actix_facts.rs`: mailboxes are made unbounded because the framework's bound
+//! does not hold, and admission is counted outside them; replies travel by a channel of our own, so
+//! that a message for a closed mailbox comes back instead of being lost; an actor's future is
+//! driven under `catch_unwind` because the framework's supervisor does not survive a panic.
+
+mod admission;
+mod envelope;
+mod handle;
+mod meter;
+mod registry;
+mod restart;
+mod supervise;
+
+pub use admission::{Caps, Class};
+pub use envelope::{Cx, Observe, Outlet, Push, Reply, Serve, Timer, Unit};
+pub use handle::{CallError, Handle, Life};
+pub use meter::KernelMetrics;
+pub use registry::Registry;
+pub use restart::{RestartBudget, RestartPolicy, Verdict};
+pub use supervise::{Kernel, Place};
+
+use std::time::Instant;
+
+/// A message with a typed answer.
+pub trait Ask: Send + 'static {
+    /// What comes back.
+    type Reply: Send + 'static;
+    /// What is bounded together.
+    const CLASS: Class;
+}
+
+/// When an answer is no longer of use.
+pub type Deadline = Instant;

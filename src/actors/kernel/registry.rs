@@ -1,0 +1,167 @@
+//! Actors of one kind by key: started when first asked for, put to rest when idle.
+//!
+//! Owns which keys have a living actor on this node. HTTP handlers and other actors ask through it.
+//! It never waits inside its map's locks.
+
+use std::{hash::Hash, sync::Arc};
+
+use dashmap::{DashMap, Entry};
+use tokio::time::timeout_at;
+
+use super::{
+    Ask, Deadline,
+    admission::Refusal,
+    envelope::{Serve, Unit},
+    handle::{CallError, Handle, Life},
+    supervise::{Kernel, Place},
+};
+
+type Make<K, A> = dyn Fn(&K) -> A + Send + Sync;
+
+/// The living actors of one kind. Cheap to clone.
+pub struct Registry<K, A: Unit> {
+    kernel: Kernel,
+    place: Place,
+    make: Arc<Make<K, A>>,
+    actors: Arc<DashMap<K, Handle<A>>>,
+}
+
+impl<K, A: Unit> Clone for Registry<K, A> {
+    fn clone(&self) -> Self {
+        Self {
+            kernel: self.kernel.clone(),
+            place: self.place,
+            make: Arc::clone(&self.make),
+            actors: Arc::clone(&self.actors),
+        }
+    }
+}
+
+impl<K, A: Unit> std::fmt::Debug for Registry<K, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Registry<{}>", A::KIND)
+    }
+}
+
+impl<K, A> Registry<K, A>
+where
+    K: Eq + Hash + Clone + Send + Sync + 'static,
+    A: Unit,
+{
+    /// An empty registry; `make` makes each life of the actor of a key.
+    pub fn new(
+        kernel: Kernel,
+        place: Place,
+        make: impl Fn(&K) -> A + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kernel,
+            place,
+            make: Arc::new(make),
+            actors: Arc::default(),
+        }
+    }
+
+    /// Asks the actor of `key`, which is started on the current arbiter if there is none. An ask
+    /// that meets an actor going to rest waits for the next one.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask<M: Ask>(
+        &self,
+        key: &K,
+        msg: M,
+        deadline: Deadline,
+    ) -> Result<M::Reply, CallError>
+    where
+        A: Serve<M>,
+    {
+        loop {
+            let handle = self.get_or_start(key);
+            match handle.enter::<M>() {
+                Ok(permit) => return handle.deliver(permit, msg, deadline).await,
+                Err(Refusal::Full) => return Err(CallError::Overloaded),
+                Err(Refusal::Closed) => self.wait_for_rest(key, &handle, deadline).await?,
+            }
+        }
+    }
+
+    async fn wait_for_rest(
+        &self,
+        key: &K,
+        handle: &Handle<A>,
+        deadline: Deadline,
+    ) -> Result<(), CallError> {
+        let resting = async {
+            let mut life = handle.life();
+            while life != Life::Stopped {
+                life = handle.life_after(life).await;
+            }
+        };
+        timeout_at(deadline.into(), resting)
+            .await
+            .map_err(|_| CallError::Timeout)?;
+        // It announces its end before it leaves the map.
+        self.forget(key, handle);
+        Ok(())
+    }
+
+    /// The actor of `key`, started on the current arbiter if there is none. Of several callers at
+    /// once one starts it.
+    #[must_use]
+    pub fn get_or_start(&self, key: &K) -> Handle<A> {
+        match self.actors.entry(key.clone()) {
+            Entry::Occupied(found) => found.get().clone(),
+            Entry::Vacant(free) => {
+                let (make, by) = (Arc::clone(&self.make), key.clone());
+                let (registry, gone) = (self.clone(), key.clone());
+                let handle = self.kernel.start_then(
+                    self.place,
+                    move || make(&by),
+                    move || {
+                        registry.forget_stopped(&gone);
+                    },
+                );
+                free.insert(handle.clone());
+                handle
+            }
+        }
+    }
+
+    /// The actor of `key`, if it lives.
+    #[must_use]
+    pub fn find(&self, key: &K) -> Option<Handle<A>> {
+        self.actors.get(key).map(|found| found.value().clone())
+    }
+
+    /// Every living actor.
+    #[must_use]
+    pub fn all(&self) -> Vec<(K, Handle<A>)> {
+        self.actors
+            .iter()
+            .map(|e| (e.key().clone(), e.value().clone()))
+            .collect()
+    }
+
+    /// How many live.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// Whether none lives.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.actors.is_empty()
+    }
+
+    fn forget(&self, key: &K, handle: &Handle<A>) {
+        self.actors
+            .remove_if(key, |_, found| Arc::ptr_eq(&found.0, &handle.0));
+    }
+
+    fn forget_stopped(&self, key: &K) {
+        self.actors
+            .remove_if(key, |_, found| found.life() == Life::Stopped);
+    }
+}
