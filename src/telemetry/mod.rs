@@ -1,0 +1,3 @@
+//! What the server says about itself.
+
+pub mod metrics;
