@@ -1,0 +1,336 @@
+//! How often one address and one user may ask.
+//!
+//! Owns the buckets of this process. An address counts as the peer of the connection says; an IPv6
+//! caller owns a whole /64, so that is what counts. Buckets that are full again are forgotten, by
+//! [`Limits::sweep`] each minute and whenever [`SWEEP_EVERY`] checks have passed, so that memory
+//! follows the callers of the last moments and not all that ever were.
+
+use std::{
+    future::Future,
+    hash::Hash,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU32,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    HttpMessage, HttpRequest,
+    body::{EitherBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    http::header::{HeaderMap, HeaderValue},
+};
+use futures_util::future;
+use governor::{
+    Quota, RateLimiter,
+    clock::Clock,
+    middleware::{StateInformationMiddleware, StateSnapshot},
+    state::keyed::DashMapStateStore,
+};
+
+use super::{
+    error::ApiError,
+    headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
+};
+use crate::domain::{clock::World, error::ErrorCode, ids::UserId};
+
+/// So many checks may pass before a limiter forgets full buckets by itself.
+pub const SWEEP_EVERY: u32 = 65_536;
+const AUTH_PREFIX: &str = "/v1/auth/";
+
+/// Rates and bursts; zero counts as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitConfig {
+    /// Requests a second of one address, in the long run.
+    pub ip_per_second: u32,
+    /// Requests at once of one address.
+    pub ip_burst: u32,
+    /// Requests a second of one user, in the long run.
+    pub user_per_second: u32,
+    /// Requests at once of one user.
+    pub user_burst: u32,
+    /// Requests a minute of one address under `/v1/auth/`, in the long run.
+    pub auth_per_minute: u32,
+    /// Requests at once of one address under `/v1/auth/`.
+    pub auth_burst: u32,
+}
+
+impl Default for LimitConfig {
+    fn default() -> Self {
+        Self {
+            ip_per_second: 500,
+            ip_burst: 1000,
+            user_per_second: 200,
+            user_burst: 400,
+            auth_per_minute: 120,
+            auth_burst: 60,
+        }
+    }
+}
+
+/// What a check left of a bucket, for the headers of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Snapshot {
+    policy: &'static str,
+    burst: u32,
+    window: Duration,
+    remaining: u32,
+    full_in: Duration,
+}
+
+impl Snapshot {
+    fn new(policy: &'static str, quota: Quota, remaining: u32) -> Self {
+        let burst = quota.burst_size().get();
+        Self {
+            policy,
+            burst,
+            window: quota.burst_size_replenished_in(),
+            remaining,
+            full_in: quota.replenish_interval() * (burst - remaining.min(burst)),
+        }
+    }
+
+    fn set_headers(&self, headers: &mut HeaderMap) {
+        let Self {
+            policy,
+            burst,
+            remaining,
+            ..
+        } = self;
+        let window = ceil_secs(self.window).max(1);
+        let full_in = ceil_secs(self.full_in);
+        for (name, text) in [
+            (
+                RATE_LIMIT_POLICY,
+                format!("\"{policy}\";q={burst};w={window}"),
+            ),
+            (
+                RATE_LIMIT,
+                format!("\"{policy}\";r={remaining};t={full_in}"),
+            ),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+fn ceil_secs(d: Duration) -> u64 {
+    d.as_secs() + u64::from(d.subsec_nanos() > 0)
+}
+
+#[derive(Debug, Clone)]
+struct WorldClock(World);
+
+impl Clock for WorldClock {
+    type Instant = Instant;
+    fn now(&self) -> Instant {
+        self.0.instant()
+    }
+}
+
+#[derive(Debug)]
+struct Limiter<K: Hash + Eq + Clone> {
+    policy: &'static str,
+    quota: Quota,
+    checks: AtomicU32,
+    buckets: RateLimiter<K, DashMapStateStore<K>, WorldClock, StateInformationMiddleware>,
+}
+
+impl<K: Hash + Eq + Clone> Limiter<K> {
+    fn new(policy: &'static str, quota: Quota, world: &World) -> Self {
+        let clock = WorldClock(world.clone());
+        Self {
+            policy,
+            quota,
+            checks: AtomicU32::new(0),
+            buckets: RateLimiter::new(quota, DashMapStateStore::default(), clock),
+        }
+    }
+
+    /// Takes one from the bucket; the error says how long until there is one.
+    fn check(&self, key: &K) -> (Snapshot, Result<(), Duration>) {
+        if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
+            self.buckets.retain_recent();
+        }
+        let left = |state: &StateSnapshot| state.remaining_burst_capacity();
+        let (remaining, outcome) = match self.buckets.check_key(key) {
+            Ok(state) => (left(&state), Ok(())),
+            Err(until) => {
+                let wait = until.wait_time_from(self.buckets.clock().now());
+                (0, Err(wait))
+            }
+        };
+        (Snapshot::new(self.policy, self.quota, remaining), outcome)
+    }
+
+    fn sweep(&self) {
+        self.buckets.retain_recent();
+        self.buckets.shrink_to_fit();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    ip: Limiter<IpAddr>,
+    auth: Limiter<IpAddr>,
+    user: Limiter<UserId>,
+}
+
+/// The limiters of a process; clones share the buckets. Also the middleware for addresses.
+#[derive(Debug, Clone)]
+pub struct Limits(Arc<Shared>);
+
+impl Limits {
+    /// Makes empty buckets; time is `world`'s.
+    #[must_use]
+    pub fn new(config: &LimitConfig, world: &World) -> Self {
+        let c = config;
+        let second = |rate, burst| Quota::per_second(at_least_one(rate)).allow_burst(burst);
+        let minute = |rate, burst| Quota::per_minute(at_least_one(rate)).allow_burst(burst);
+        Self(Arc::new(Shared {
+            ip: Limiter::new(
+                "ip",
+                second(c.ip_per_second, at_least_one(c.ip_burst)),
+                world,
+            ),
+            auth: Limiter::new(
+                "auth",
+                minute(c.auth_per_minute, at_least_one(c.auth_burst)),
+                world,
+            ),
+            user: Limiter::new(
+                "user",
+                second(c.user_per_second, at_least_one(c.user_burst)),
+                world,
+            ),
+        }))
+    }
+
+    /// Counts a request of `user`, and leaves what is left in `req` for the answer's headers.
+    ///
+    /// # Errors
+    /// `rate_limited` when the user is over the rate.
+    pub fn check_user(&self, req: &HttpRequest, user: UserId) -> Result<(), ApiError> {
+        let (snapshot, outcome) = self.0.user.check(&user);
+        req.extensions_mut().insert(snapshot);
+        outcome.map_err(|wait| refusal("user", wait))
+    }
+
+    /// Forgets the buckets that are full again, and gives their memory back.
+    pub fn sweep(&self) {
+        self.0.ip.sweep();
+        self.0.auth.sweep();
+        self.0.user.sweep();
+    }
+
+    /// How many buckets are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.ip.buckets.len() + self.0.auth.buckets.len() + self.0.user.buckets.len()
+    }
+
+    /// Whether no bucket is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn check_peer(&self, req: &ServiceRequest) -> (Snapshot, Result<(), ApiError>) {
+        let ip = network(req.peer_addr().map(|a| a.ip()));
+        let (snapshot, outcome) = self.0.ip.check(&ip);
+        if let Err(wait) = outcome {
+            return (snapshot, Err(refusal("ip", wait)));
+        }
+        // The path that routing sees: `/v1/%61uth/` leads there too.
+        if !req.match_info().as_str().starts_with(AUTH_PREFIX) {
+            return (snapshot, Ok(()));
+        }
+        let (snapshot, outcome) = self.0.auth.check(&ip);
+        (snapshot, outcome.map_err(|wait| refusal("auth", wait)))
+    }
+}
+
+fn at_least_one(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}
+
+fn refusal(policy: &str, wait: Duration) -> ApiError {
+    ApiError::new(ErrorCode::RateLimited)
+        .detail(format!("over the limit \"{policy}\""))
+        .retry_after(ceil_secs(wait).max(1))
+}
+
+/// What counts as one caller. Peers without an address (Unix sockets) are one caller together.
+fn network(ip: Option<IpAddr>) -> IpAddr {
+    match ip.map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V6(v6)) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        Some(v4) => v4,
+        None => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Limits
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = actix_web::Error;
+    type Transform = LimitService<S>;
+    type InitError = ();
+    type Future = future::Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        future::ok(LimitService {
+            service,
+            limits: self.clone(),
+        })
+    }
+}
+
+/// What [`Limits`] makes of a service.
+#[derive(Debug)]
+pub struct LimitService<S> {
+    service: S,
+    limits: Limits,
+}
+
+impl<S, B> Service<ServiceRequest> for LimitService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = actix_web::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    forward_ready!(service);
+
+    fn call(&self, req: ServiceRequest) -> Self::Future {
+        let (snapshot, outcome) = self.limits.check_peer(&req);
+        if let Err(e) = outcome {
+            let mut res = req.error_response(e).map_into_right_body();
+            snapshot.set_headers(res.headers_mut());
+            return Box::pin(future::ok(res));
+        }
+        let answer = self.service.call(req);
+        Box::pin(async move {
+            let mut res = answer.await?;
+            let user = res.request().extensions().get::<Snapshot>().copied();
+            user.unwrap_or(snapshot).set_headers(res.headers_mut());
+            Ok(res.map_into_left_body())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

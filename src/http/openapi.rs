@@ -1,0 +1,114 @@
+//! The description of the API, made from the handlers, and the page to browse it.
+//!
+//! A handler joins by its `#[utoipa::path]` and a line in `paths(…)`; a test compares the two. The
+//! page is in the binary: nothing is fetched from elsewhere.
+
+use actix_web::web;
+use serde_json::{Map, Value};
+use utoipa::{
+    Modify, OpenApi, ToSchema,
+    openapi::{
+        PathItem,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::health;
+use crate::domain::error::FieldError;
+
+/// Where the description is.
+pub const SPEC_PATH: &str = "/v1/openapi.json";
+/// Where the page is.
+pub const DOCS_PATH: &str = "/v1/docs/";
+
+/// Every error's body (RFC 9457).
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "describes what ApiError writes")]
+pub struct Problem {
+    /// A URI that stands for the code.
+    r#type: String,
+    /// One line for people, the same for every occurrence.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// What happened this time.
+    detail: String,
+    /// The stable name of what went wrong.
+    #[schema(example = "invalid_request")]
+    code: String,
+    /// The id of the request, to ask about it.
+    request_id: String,
+    /// The fields that cannot be taken, with invalid input.
+    #[serde(default)]
+    errors: Vec<FieldError>,
+    /// More members, by code.
+    #[serde(flatten)]
+    extensions: Map<String, Value>,
+}
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
+        let mut bearer = Http::new(HttpAuthScheme::Bearer);
+        bearer.bearer_format = Some("JWT".to_owned());
+        doc.components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+/// The description.
+#[derive(Debug, OpenApi)]
+#[openapi(
+    info(
+        title = "Listen Stream",
+        description = "Keeps a user's devices in step. Errors are `application/problem+json` \
+            with a stable `code`; unknown fields are refused by name.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    paths(health::health, health::ready),
+    components(schemas(Problem)),
+    modifiers(&Security),
+)]
+pub struct ApiDoc;
+
+/// Registers the description and the page.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    // Without "none" the page would ask a validator on the internet.
+    let config = Config::new([SPEC_PATH]).validator_url("none");
+    cfg.service(web::redirect("/v1/docs", DOCS_PATH)).service(
+        SwaggerUi::new("/v1/docs/{_:.*}")
+            .url(SPEC_PATH, ApiDoc::openapi())
+            .config(config),
+    );
+}
+
+/// The methods of a route's pattern as an `Allow` header lists them.
+#[must_use]
+pub fn allowed_methods(pattern: &str) -> Option<String> {
+    let doc = ApiDoc::openapi();
+    let PathItem {
+        get,
+        put,
+        post,
+        delete,
+        patch,
+        ..
+    } = doc.paths.paths.get(pattern)?;
+    let methods: Vec<&str> = [
+        ("GET", get),
+        ("PUT", put),
+        ("POST", post),
+        ("DELETE", delete),
+        ("PATCH", patch),
+    ]
+    .into_iter()
+    .filter_map(|(name, operation)| operation.as_ref().map(|_| name))
+    .collect();
+    (!methods.is_empty()).then(|| methods.join(", "))
+}
+
+#[cfg(test)]
+mod tests;
