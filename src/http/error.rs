@@ -8,6 +8,7 @@
 use std::{error::Error as StdError, fmt::Write as _};
 
 use actix_cors::CorsError;
+use actix_http::ws::HandshakeError;
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     body::{BoxBody, EitherBody, MessageBody},
@@ -198,15 +199,28 @@ impl ApiError {
         })
     }
 
-    /// What the framework's own error `e` is called here.
-    fn from_framework(e: &actix_web::Error) -> Self {
-        let status = e.as_response_error().status_code();
-        match e.as_error::<CorsError>() {
-            Some(CorsError::OriginNotAllowed) => Self::new(ErrorCode::OriginNotAllowed),
-            Some(cors) => Self::new(ErrorCode::InvalidHeader).detail(cors.to_string()),
-            None if status.is_server_error() => Self::from_status(status).source(e.to_string()),
-            None => Self::from_status(status),
+    /// What the framework's own error `e`, answered with `status`, is called here.
+    fn from_framework(e: &actix_web::Error, status: StatusCode) -> Self {
+        if let Some(e) = e.as_error::<CorsError>() {
+            return match e {
+                CorsError::OriginNotAllowed => Self::new(ErrorCode::OriginNotAllowed),
+                e => Self::new(ErrorCode::InvalidHeader).detail(e.to_string()),
+            };
         }
+        if let Some(e) = e.as_error::<HandshakeError>() {
+            return Self::new(match e {
+                HandshakeError::GetMethodRequired
+                | HandshakeError::NoWebsocketUpgrade
+                | HandshakeError::NoConnectionUpgrade => ErrorCode::UpgradeRequired,
+                _ => ErrorCode::InvalidHeader,
+            })
+            .detail(e.to_string());
+        }
+        let out = Self::from_status(status);
+        if status.is_server_error() {
+            return out.source(e.to_string());
+        }
+        out
     }
 }
 
@@ -290,7 +304,7 @@ pub fn finish<B: MessageBody>(
     } else {
         made = raised.map_or_else(
             || ApiError::from_status(res.status()),
-            ApiError::from_framework,
+            |e| ApiError::from_framework(e, res.status()),
         );
         &made
     };
@@ -301,6 +315,8 @@ pub fn finish<B: MessageBody>(
     error.set_headers(&mut headers);
 
     *res.response_mut().status_mut() = status;
+    // The framework names some refusals in the status line, which would contradict the status.
+    res.response_mut().head_mut().reason = None;
     for (name, value) in headers {
         res.headers_mut().insert(name, value);
     }

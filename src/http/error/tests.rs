@@ -34,6 +34,10 @@ fn routes(cfg: &mut ServiceConfig) {
         ]
         .into())
     }
+    async fn socket(req: HttpRequest) -> Result<HttpResponse, actix_web::Error> {
+        actix_http::ws::handshake(req.head())?;
+        Ok(HttpResponse::SwitchingProtocols().finish())
+    }
     cfg.route("/fail/{code}", web::get().to(failing))
         .route("/internal", web::get().to(internal))
         .route("/full", web::get().to(full))
@@ -44,6 +48,7 @@ fn routes(cfg: &mut ServiceConfig) {
             "/plain",
             web::get().to(|| async { HttpResponse::BadGateway().body("oops") }),
         )
+        .route("/socket", web::get().to(socket))
         .service(web::resource("/both").get(ok).put(ok))
         .service(
             web::resource("/health")
@@ -105,6 +110,23 @@ async fn the_frameworks_own_errors_become_problems() {
     assert_eq!(wrong.header("content-type"), Some(PROBLEM_JSON));
     let plain = server.get("/plain").await;
     plain.is_problem(ErrorCode::Internal, ErrorCode::Internal.title(), &json!({}));
+}
+
+#[actix_web::test]
+async fn a_handshake_that_is_none_is_told_so() {
+    let server = server(routes);
+    let plain = server.get("/socket").await;
+    let detail = "WebSocket upgrade is expected";
+    plain.is_problem(ErrorCode::UpgradeRequired, detail, &json!({}));
+
+    let old = TestRequest::get()
+        .uri("/socket")
+        .insert_header(("connection", "upgrade"))
+        .insert_header(("upgrade", "websocket"))
+        .insert_header(("sec-websocket-version", "7"));
+    let detail = "unsupported WebSocket version";
+    let old = server.call(old).await;
+    old.is_problem(ErrorCode::InvalidHeader, detail, &json!({}));
 }
 
 #[actix_web::test]
