@@ -15,6 +15,12 @@ mod shell;
 mod socket;
 mod state;
 mod steps;
+#[cfg(test)]
+mod stub;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod trial;
 mod wire;
 
 use std::path::PathBuf;
