@@ -1,0 +1,29 @@
+//! Black-box tests: the real process, over real HTTP and WebSocket, on both engines.
+//!
+//! Each test starts a server of its own, with its own data folder and, on `PostgreSQL`, its own
+//! database. Nothing here reaches behind the wire, except where a test must hold the store still.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[macro_use]
+mod support;
+
+mod auth;
+mod auth_input;
+mod auth_refresh;
+mod durability;
+#[cfg(feature = "faults")]
+mod faults;
+mod favorites;
+mod slow_store;
+mod start;
+mod surface;
+mod sync_rest;
+mod sync_ws;
+mod sync_ws_life;
+mod two_nodes;

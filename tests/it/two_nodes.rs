@@ -1,0 +1,190 @@
+//! Two processes on one `PostgreSQL` database are one system.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::support::{Cluster, Socket, within};
+
+const WRITERS: u64 = 32;
+const WRITES: u64 = 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_of_one_user_leave_no_gap() {
+    let cluster = Cluster::start().await;
+    let one = cluster.a.api().newcomer("one").await;
+    let two = cluster.b.api().login(&one.phone, "two").await;
+    let mut writers = Vec::new();
+    for index in 0..WRITERS {
+        // Both devices write through both nodes.
+        let device = if index % 4 < 2 { &one } else { &two };
+        let node = if index % 2 == 0 {
+            &cluster.a
+        } else {
+            &cluster.b
+        };
+        let device = device.at(node);
+        writers.push(tokio::spawn(async move {
+            let mut written = Vec::new();
+            for write in 0..WRITES {
+                let target = format!("t{index}-{write}");
+                let answer = device.put("song", &target).await;
+                let seq = answer.seq();
+                answer.ok(201);
+                written.push((seq, target));
+            }
+            written
+        }));
+    }
+    let mut answered = Vec::new();
+    for writer in writers {
+        answered.extend(writer.await.unwrap());
+    }
+    answered.sort_unstable();
+    let positions: Vec<u64> = answered.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(positions, (1..=WRITERS * WRITES).collect::<Vec<_>>());
+
+    for node in [&cluster.a, &cluster.b] {
+        let me = one.at(node);
+        let log = me.log().await;
+        let told: Vec<_> = log
+            .iter()
+            .map(|event| {
+                let target = event["data"]["target_id"].as_str().unwrap();
+                (event["seq"].as_u64().unwrap(), target.to_owned())
+            })
+            .collect();
+        assert_eq!(told, answered);
+        let listed: BTreeSet<_> = me
+            .all_favorites(200)
+            .await
+            .iter()
+            .map(|favorite| favorite["target_id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(listed.len(), answered.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_favorite_added_through_both_nodes_is_added_once() {
+    let cluster = Cluster::start().await;
+    let at_a = cluster.a.api().newcomer("one").await;
+    let at_b = at_a.at(&cluster.b);
+    for round in 1..=20 {
+        let target = format!("same-{round}");
+        let (first, second) = tokio::join!(at_a.put("song", &target), at_b.put("song", &target));
+        let mut statuses = [first.status, second.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 201], "{first:#?} {second:#?}");
+        assert_eq!(first.body, second.body);
+        assert_eq!(at_a.head().await.0, round);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_on_one_node_reaches_a_socket_on_the_other() {
+    let cluster = Cluster::start().await;
+    let one = cluster.a.api().newcomer("one").await;
+    let two = cluster.b.api().login(&one.phone, "two").await;
+    let mut at_a = Socket::open(&one).await;
+    let mut at_b = Socket::open(&two).await;
+    assert_ne!(at_a.welcome["node"], at_b.welcome["node"]);
+    for seq in 1..=5 {
+        let (writer, socket) = if seq % 2 == 1 {
+            (&two, &mut at_a)
+        } else {
+            (&one, &mut at_b)
+        };
+        writer.put("song", &format!("t{seq}")).await.ok(201);
+        let event = tokio::time::timeout(Duration::from_secs(3), async {
+            loop {
+                let event = socket.next_frame("event").await;
+                if event["seq"] == seq {
+                    return event;
+                }
+            }
+        })
+        .await
+        .expect("the other node's event comes within 3 s");
+        assert_eq!(event["origin_device_id"], writer.device_id.as_str());
+    }
+    at_a.ping().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_on_one_node_holds_on_the_other() {
+    let cluster = Cluster::start().await;
+    let one = cluster.a.api().newcomer("one").await;
+    for target in ["a", "b", "c"] {
+        one.put("song", target).await.ok(201);
+    }
+    let mut socket = Socket::open(&one).await;
+    let events = socket.expect_events(1, 3).await;
+    socket.ack(&events[1]).await;
+    let at_b = one.at(&cluster.b);
+    within(Duration::from_secs(5), "the ack is stored", async || {
+        at_b.waiting().await == [3]
+    })
+    .await;
+    socket.close().await;
+    let mut socket = Socket::open(&at_b).await;
+    assert_eq!(socket.welcome["acked_seq"], 2);
+    socket.expect_event(3).await;
+    // The token was made by the other node.
+    socket.ack(&events[2]).await;
+    within(Duration::from_secs(5), "the ack is stored", async || {
+        one.waiting().await.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_removed_on_one_node_is_out_on_the_other() {
+    let cluster = Cluster::start().await;
+    let owner = cluster.a.api().newcomer("owner").await;
+    let lost = cluster.a.api().login(&owner.phone, "lost").await;
+    let at_b = lost.at(&cluster.b);
+    at_b.me().await.ok(200);
+    let mut socket = Socket::open(&at_b).await;
+
+    owner.remove_device(&lost.id).await.ok(204);
+    lost.me().await.problem(401, "token_revoked");
+    within(
+        Duration::from_secs(2),
+        "the token is refused on the other node",
+        async || at_b.me().await.code() == "token_revoked",
+    )
+    .await;
+    socket.expect_close(4005).await;
+    owner.at(&cluster.b).me().await.ok(200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_asked_of_one_node_serves_on_the_other() {
+    let cluster = Cluster::start().await;
+    let phone = crate::support::phone();
+    let code = cluster.a.api().new_code(&phone).await;
+    let body = crate::support::client::login_body(&phone, &code, "mine");
+    let (first, second) = (cluster.a.api(), cluster.b.api());
+    let (first, second) = tokio::join!(first.sign_in(&body), second.sign_in(&body));
+    let mut statuses = [first.status, second.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 401], "{first:#?} {second:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_may_die() {
+    let mut cluster = Cluster::start().await;
+    let one = cluster.a.api().newcomer("one").await;
+    let at_b = one.at(&cluster.b);
+    one.put("song", "a").await.ok(201);
+    cluster.a.kill9();
+    let added = at_b.put("song", "b").await;
+    assert_eq!(added.seq(), 2);
+    added.ok(201);
+    let mut socket = Socket::open(&at_b).await;
+    socket.expect_events(1, 2).await;
+    cluster.a.restart().await;
+    let added = one.at(&cluster.a).put("song", "c").await;
+    assert_eq!(added.seq(), 3);
+    added.ok(201);
+    socket.expect_event(3).await;
+}
