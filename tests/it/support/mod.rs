@@ -1,5 +1,6 @@
 //! The harness: servers as processes, clients as devices, sockets, and shapes of answers.
 
+pub mod answer;
 pub mod client;
 pub mod database;
 pub mod server;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use listen_stream::domain::clock::World;
 use tokio::time::Instant;
 
-pub use client::{Answer, Api, Device};
+pub use answer::Answer;
+pub use client::{Api, Device};
 pub use database::Engine;
 pub use server::{Cluster, Server};
 pub use shape::assert_shape;

@@ -26,7 +26,8 @@ use tokio_tungstenite::{
 
 use super::{
     PATIENCE,
-    client::{Answer, Api, Device},
+    answer::Answer,
+    client::{Api, Device},
 };
 
 /// The one protocol that the server speaks.
@@ -298,4 +299,62 @@ impl AsyncWrite for Mute {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// A server of one connection: a welcome, the protocol's ping, what comes in told as an event,
+/// and the end.
+async fn pretend(listener: tokio::net::TcpListener) -> Vec<Message> {
+    use tokio_tungstenite::tungstenite::{
+        handshake::server::{Request, Response},
+        protocol::CloseFrame,
+    };
+    let (stream, _) = listener.accept().await.unwrap();
+    #[expect(clippy::result_large_err, reason = "the library's own signature")]
+    let protocol = |_: &Request, mut response: Response| {
+        let headers = response.headers_mut();
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static(PROTOCOL));
+        Ok(response)
+    };
+    let mut socket = tokio_tungstenite::accept_hdr_async(stream, protocol)
+        .await
+        .unwrap();
+    let welcome = Message::text(r#"{"type":"welcome","epoch":"e"}"#);
+    socket.send(welcome).await.unwrap();
+    socket.send(Message::Ping("p".into())).await.unwrap();
+    let event = Message::text(r#"{"type":"event","seq":1}"#);
+    socket.send(event).await.unwrap();
+    let mut heard = Vec::new();
+    while let Ok(Some(Ok(message))) = timeout(Duration::from_millis(300), socket.next()).await {
+        heard.push(message);
+    }
+    let close = CloseFrame {
+        code: 4002.into(),
+        reason: "".into(),
+    };
+    socket.send(Message::Close(Some(close))).await.unwrap();
+    heard
+}
+
+#[tokio::test]
+async fn sockets_read_what_comes_and_fall_silent_when_muted() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(pretend(listener));
+    let api = Api::new(&address, std::path::PathBuf::new());
+    let headers = [("sec-websocket-protocol", PROTOCOL)];
+    let socket = Socket::handshake(&api, "", &headers).await.unwrap();
+    let mut socket = socket.welcomed().await;
+    assert_eq!(socket.epoch(), "e");
+    socket.expect_event(1).await;
+    socket.send(json!({"type": "heard"})).await;
+    socket.mute();
+    socket.send(json!({"type": "unheard"})).await;
+    socket.expect_quiet(Duration::from_millis(100)).await;
+    socket.expect_close(4002).await;
+    let heard = server.await.unwrap();
+    let expected = [
+        Message::Pong("p".into()),
+        Message::text(r#"{"type":"heard"}"#),
+    ];
+    assert_eq!(heard, expected);
 }
