@@ -3,7 +3,9 @@
 //! Layers, one way only: `http → actors → {store, upstream} → domain`. `ARCHITECTURE.md` is the map.
 
 pub mod actors;
+pub mod cli;
 pub mod domain;
 pub mod http;
+pub mod settings;
 pub mod tail;
 pub mod telemetry;

@@ -1,0 +1,104 @@
+//! Rules between settings: what each may be alone, but not together.
+
+use std::net::SocketAddr;
+
+use super::{
+    Settings,
+    error::{Origin, ProblemKind},
+    reader::Reader,
+    sections::{MasterKey, SmsProvider},
+};
+
+/// Notes everything in `settings` that does not go together.
+pub(super) fn check(settings: &Settings, to: &mut Reader) {
+    listeners(settings, to);
+    sms(settings, to);
+    heartbeat(settings, to);
+    master_key(settings, to);
+}
+
+fn is_local(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+fn listeners(settings: &Settings, to: &mut Reader) {
+    let server = &settings.server;
+    for (key, address) in [
+        ("server.listen", server.listen),
+        ("server.admin_listen", server.admin_listen),
+    ] {
+        if !is_local(address) && !server.allow_plain_http_beyond_loopback {
+            to.refuse(
+                key,
+                ProblemKind::Conflict,
+                format!("{address}, which other machines may reach over plain HTTP"),
+                "a loopback address, or server.allow_plain_http_beyond_loopback = true",
+            );
+        }
+    }
+    if server.listen == server.admin_listen && server.listen.port() != 0 {
+        to.refuse(
+            "server.admin_listen",
+            ProblemKind::Conflict,
+            format!("{}, which is server.listen too", server.admin_listen),
+            "another port",
+        );
+    }
+}
+
+fn sms(settings: &Settings, to: &mut Reader) {
+    let listen = settings.server.listen;
+    let console = settings.sms.provider == SmsProvider::Console;
+    if console && !is_local(listen) && !settings.sms.allow_console_beyond_loopback {
+        let origin = to.origin("server.listen");
+        to.refuse(
+            "sms.provider",
+            ProblemKind::Conflict,
+            format!("\"console\" with server.listen at {listen} ({origin})"),
+            "a provider that sends messages, a loopback address, or \
+             sms.allow_console_beyond_loopback = true",
+        );
+    }
+}
+
+fn heartbeat(settings: &Settings, to: &mut Reader) {
+    let every = settings.sync.heartbeat_secs;
+    let timeout = settings.sync.heartbeat_timeout_secs;
+    if timeout > every {
+        return;
+    }
+    // Blame the one that somebody set.
+    if to.origin("sync.heartbeat_timeout_secs") == Origin::Default {
+        to.refuse(
+            "sync.heartbeat_secs",
+            ProblemKind::Conflict,
+            every.to_string(),
+            format!("less than sync.heartbeat_timeout_secs, {timeout}"),
+        );
+    } else {
+        to.refuse(
+            "sync.heartbeat_timeout_secs",
+            ProblemKind::Conflict,
+            timeout.to_string(),
+            format!("more than sync.heartbeat_secs, {every}"),
+        );
+    }
+}
+
+/// With `PostgreSQL` several nodes need the same key, which none of them may make for itself.
+fn master_key(settings: &Settings, to: &mut Reader) {
+    let made_here = matches!(settings.keys.master_key, MasterKey::DataFolder(_));
+    let tried = to
+        .problems
+        .iter()
+        .any(|p| p.key.starts_with("keys.master_key"));
+    if settings.database.url.is_some() && made_here && !tried {
+        to.refuse(
+            "keys.master_key_file",
+            ProblemKind::Missing,
+            "nothing",
+            "the path of a file that holds base64 of 32 bytes (or keys.master_key), because \
+             database.url names PostgreSQL",
+        );
+    }
+}

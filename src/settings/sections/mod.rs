@@ -1,0 +1,21 @@
+//! The sections of the settings: what each key means, its unit, its default and its bounds.
+
+mod auth;
+mod database;
+mod keys;
+mod limits;
+mod log;
+mod redis;
+mod server;
+mod sms;
+mod sync;
+
+pub use auth::Auth;
+pub use database::{Database, Synchronous};
+pub use keys::{Keys, MasterKey};
+pub use limits::Limits;
+pub use log::{Log, LogFormat};
+pub use redis::Redis;
+pub use server::Server;
+pub use sms::{Sms, SmsProvider};
+pub use sync::Sync;

@@ -1,0 +1,103 @@
+//! `[server]`: the listeners.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use url::Url;
+
+use crate::settings::reader::Reader;
+
+/// The listeners and who may talk to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where metrics are read; for operators only.
+    pub admin_listen: SocketAddr,
+    /// Threads that serve; 0 for one a core.
+    pub workers: usize,
+    /// How long a shutdown waits for work in progress, in seconds.
+    pub shutdown_secs: u64,
+    /// Origins of pages that may call the API and open sockets.
+    pub allowed_origins: Vec<String>,
+    /// Serve plain HTTP on addresses that other machines can reach.
+    pub allow_plain_http_beyond_loopback: bool,
+}
+
+impl Server {
+    pub(in crate::settings) fn read(from: &mut Reader) -> Self {
+        let address = "an IP address and a port, such as 127.0.0.1:8080";
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            listen: from.text(
+                "server.listen",
+                local(8080),
+                address,
+                |s| s.parse().ok(),
+                ToString::to_string,
+            ),
+            admin_listen: from.text(
+                "server.admin_listen",
+                local(8081),
+                address,
+                |s| s.parse().ok(),
+                ToString::to_string,
+            ),
+            workers: from.number("server.workers", 0, &(0..=1024)),
+            shutdown_secs: from.number("server.shutdown_secs", 20, &(0..=600)),
+            allowed_origins: from.list(
+                "server.allowed_origins",
+                "origins such as https://app.example.com, without a path (and not \"*\": \
+                 requests carry credentials)",
+                is_origin,
+            ),
+            allow_plain_http_beyond_loopback: from
+                .flag("server.allow_plain_http_beyond_loopback", false),
+        }
+    }
+}
+
+/// Whether a browser would send exactly this as `Origin`: lower case, no path, no default port.
+fn is_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else {
+        return false;
+    };
+    let Some(host) = url.host_str().filter(|host| !host.is_empty()) else {
+        return false;
+    };
+    let port = url
+        .port()
+        .map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}://{host}{port}", url.scheme()) == text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_browser_sends_is_an_origin() {
+        for good in [
+            "https://app.example.com",
+            "http://localhost:5173",
+            "https://[::1]:8443",
+            "capacitor://localhost",
+        ] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "*",
+            "null",
+            "",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "https://App.example.com",
+            "https://user@app.example.com",
+            "https://app.example.com/path",
+            "https://*.example.com/?",
+            "file:///",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+    }
+}
