@@ -119,7 +119,7 @@ fn through_json(message: &str) -> String {
 fn surroundings() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
-        r#"[ -~]{0,12}"#,
+        r"[ -~]{0,12}",
         r#"[\\ntru0-9"'{}:,.+@\-_%\[m]{0,8}"#,
     ]
 }
