@@ -109,7 +109,7 @@ pub enum SettingsError {
         /// What the parser said; it quotes no values.
         detail: String,
     },
-    /// Settings that cannot be taken: all of them, so that one run shows everything there is to mend.
+    /// Settings that cannot be taken: all of them, so that one run shows what there is to mend.
     #[error("{}", lines(.0))]
     Problems(Vec<Problem>),
 }

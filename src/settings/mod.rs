@@ -1,4 +1,4 @@
-//! What an operator sets: typed, checked as a whole, with an account of where each value comes from.
+//! What an operator sets: typed, checked as a whole, with an account of who set what.
 //!
 //! Owns reading defaults, the TOML file, `LISTEN_STREAM__SECTION__KEY` variables and flags, in that
 //! order: later ones win. Loaded once, before anything starts; whatever is wrong is found here and
@@ -173,7 +173,7 @@ impl Settings {
     }
 }
 
-/// Makes the data folder and its settings file, unless they are there. Returns the file if it is new.
+/// Makes the data folder and its settings file, unless they are there. Returns a file that is new.
 ///
 /// # Errors
 /// [`SettingsError::UnwritableFile`] when either cannot be made.

@@ -1,8 +1,8 @@
 //! Turns written values into typed ones, setting by setting.
 //!
 //! Each section asks for its keys by name. The reader remembers what was asked for, with the value
-//! in force and its origin, so that whatever nobody asked for is an unknown key. A value that cannot
-//! be taken is noted and its default used, so that one run finds all that is wrong.
+//! in force and its origin, so that whatever nobody asked for is an unknown key. A value that
+//! cannot be taken is noted and its default used, so that one run finds all that is wrong.
 
 use std::{
     fmt::Display, fs::File, io::Read as _, ops::RangeInclusive, path::PathBuf, str::FromStr,
