@@ -1,0 +1,193 @@
+//! How reads and writes run: on the store's runtime, so that a caller who goes away interrupts
+//! nothing, each with a deadline.
+
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use sqlx::PgPool;
+use tokio::{task::JoinHandle, time::timeout};
+
+use super::{
+    Db, Inner, Store, StoreError, Tx, Writes,
+    error::{Failed, commit_error, is_transient, sql_error},
+};
+use crate::domain::sync::{Event, LogHead};
+
+/// What a command that is written into the user's log brings back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written<T> {
+    /// The outcome.
+    pub value: T,
+    /// The log after the command.
+    pub log: LogHead,
+    /// What the command appended.
+    pub events: Vec<Event>,
+}
+
+/// A function of one transaction. It may run more than once, so it changes nothing but the
+/// database, and its ids and times are made before. A refusal is a value of `Out`, and a run that
+/// refuses has written nothing but what the refusal itself asks for.
+pub(super) trait Command: Send + Sync + 'static {
+    /// The name in logs and metrics.
+    const NAME: &'static str;
+    /// What it brings back.
+    type Out: Send + 'static;
+    /// Runs within `tx`; an error rolls everything back.
+    fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Out, Failed>> + Send;
+}
+
+/// How often PostgreSQL may ask for a transaction to be repeated.
+const REPEATS: u32 = 5;
+
+impl Store {
+    /// Runs a command in one transaction, shared or not.
+    pub(super) async fn write<C: Command>(
+        &self,
+        deadline: Instant,
+        command: C,
+    ) -> Result<C::Out, StoreError> {
+        let inner = self.inner.clone();
+        let asked = inner.world.instant();
+        let deadline = deadline.min(asked + inner.write_timeout);
+        let task = self.inner.rt.spawn(async move {
+            let result = match &inner.writes {
+                Writes::Group(writer) => writer.submit(command, deadline).await,
+                Writes::Pool(pool) => inner.write_pooled(pool, &command, deadline).await,
+            };
+            let took = inner.world.instant().saturating_duration_since(asked);
+            inner.metrics.command(C::NAME, took, result.as_ref().err());
+            result
+        });
+        joined(C::NAME, task, StoreError::OutcomeUnknown).await
+    }
+
+    /// Runs a read against the pool of readers.
+    pub(super) async fn read<T, F, R>(
+        &self,
+        name: &'static str,
+        deadline: Instant,
+        read: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(Db) -> R + Send + 'static,
+        R: Future<Output = Result<T, Failed>> + Send + 'static,
+    {
+        let inner = self.inner.clone();
+        let asked = inner.world.instant();
+        let left = deadline
+            .saturating_duration_since(asked)
+            .min(inner.read_timeout);
+        let task = self.inner.rt.spawn(async move {
+            let result = match timeout(left, read(inner.db.clone())).await {
+                Ok(result) => result.map_err(|e| e.into_error(name)),
+                Err(_) => Err(StoreError::Deadline),
+            };
+            let took = inner.world.instant().saturating_duration_since(asked);
+            inner.metrics.read(name, took, result.as_ref().err());
+            result
+        });
+        joined(name, task, StoreError::Unavailable).await
+    }
+}
+
+/// Waits for a task of the store; `lost` is what is said when the runtime ended it.
+async fn joined<T>(
+    name: &'static str,
+    task: JoinHandle<Result<T, StoreError>>,
+    lost: StoreError,
+) -> Result<T, StoreError> {
+    task.await.unwrap_or_else(|e| {
+        tracing::error!(name, cause = %e, "a task of the store did not end");
+        Err(if e.is_panic() {
+            StoreError::Unavailable
+        } else {
+            lost
+        })
+    })
+}
+
+/// Why one try on PostgreSQL did not do.
+enum Miss {
+    Final(StoreError),
+    Repeat(Failed),
+}
+
+impl Inner {
+    /// One transaction a command; PostgreSQL may ask for it to be repeated.
+    async fn write_pooled<C: Command>(
+        &self,
+        pool: &PgPool,
+        command: &C,
+        deadline: Instant,
+    ) -> Result<C::Out, StoreError> {
+        let mut pause = Duration::from_millis(5);
+        let mut repeats = 0;
+        loop {
+            match self.try_pooled(pool, command, deadline).await {
+                Ok(out) => return Ok(out),
+                Err(Miss::Final(e)) => return Err(e),
+                Err(Miss::Repeat(failed)) => {
+                    let past = self.world.instant() + pause >= deadline;
+                    if repeats == REPEATS || past {
+                        return Err(failed.into_error(C::NAME));
+                    }
+                }
+            }
+            repeats += 1;
+            tokio::time::sleep(self.world.jitter(pause)).await;
+            pause *= 2;
+        }
+    }
+
+    async fn try_pooled<C: Command>(
+        &self,
+        pool: &PgPool,
+        command: &C,
+        deadline: Instant,
+    ) -> Result<C::Out, Miss> {
+        let left = deadline.saturating_duration_since(self.world.instant());
+        if left.is_zero() {
+            return Err(Miss::Final(StoreError::Deadline));
+        }
+        // Waiting for a connection is still before the work: here the deadline counts.
+        let tx = match timeout(left, pool.begin()).await {
+            Ok(Ok(tx)) => tx,
+            Ok(Err(e)) => return Err(Miss::Final(sql_error(C::NAME, &e))),
+            Err(_) => return Err(Miss::Final(StoreError::Deadline)),
+        };
+        let mut tx = Tx::Postgres(tx);
+        let out = match guarded(command.run(&mut tx)).await {
+            Ok(out) => out,
+            // Dropping the transaction rolls it back.
+            Err(failed) if failed.is_transient() => return Err(Miss::Repeat(failed)),
+            Err(failed) => return Err(Miss::Final(failed.into_error(C::NAME))),
+        };
+        match tx.commit().await {
+            Ok(()) => Ok(out),
+            Err(e) if is_transient(&e) => Err(Miss::Repeat(e.into())),
+            Err(e) => Err(Miss::Final(commit_error(C::NAME, &e))),
+        }
+    }
+}
+
+/// Turns a panic of a command into its failure.
+pub(super) async fn guarded<T>(run: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    // The transaction is rolled back after a panic, so nothing half-changed is seen.
+    AssertUnwindSafe(run)
+        .catch_unwind()
+        .await
+        .unwrap_or(Err(Failed::Panicked))
+}
+
+impl Tx<'_> {
+    pub(super) async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Tx::Sqlite(tx) => tx.commit().await,
+            Tx::Postgres(tx) => tx.commit().await,
+        }
+    }
+}

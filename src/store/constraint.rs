@@ -1,0 +1,119 @@
+//! The table of named constraints.
+//!
+//! Owns the mapping from what each engine says to one closed enum. SQLite names the columns of a
+//! violated key, not the key; the tests provoke every row on both engines and compare the table
+//! with `pg_constraint`, so that a new constraint cannot be forgotten.
+
+use sqlx::error::DatabaseError;
+
+/// How SQLite reports a violation.
+#[derive(Debug, Clone, Copy)]
+enum Report {
+    /// `UNIQUE constraint failed: ` and these columns.
+    Columns(&'static str),
+    /// `CHECK constraint failed: ` and the constraint's name.
+    Name,
+}
+
+macro_rules! constraints {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $report:expr;)+) => {
+        /// A constraint of the schema.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Constraint {
+            $($(#[$doc])* $variant,)+
+            /// Some foreign key: SQLite does not say which.
+            ForeignKey,
+        }
+
+        /// Every named constraint but the foreign keys.
+        const TABLE: &[(Constraint, &str, Report)] = &[
+            $((Constraint::$variant, $name, $report),)+
+        ];
+    };
+}
+
+constraints! {
+    /// A user's id.
+    UserId = "users_pkey", Report::Columns("users.id");
+    /// One user a phone.
+    UserPhone = "users_phone_key", Report::Columns("users.phone");
+    /// Roles.
+    UserRole = "users_role_check", Report::Name;
+    /// A device's id.
+    DeviceId = "devices_pkey", Report::Columns("devices.id");
+    /// One row a device of a user.
+    DeviceOfUser = "devices_user_id_device_id_key", Report::Columns("devices.user_id, devices.device_id");
+    /// Platforms.
+    DevicePlatform = "devices_platform_check", Report::Name;
+    /// Cursors are not negative.
+    DeviceAckedSeq = "devices_acked_seq_check", Report::Name;
+    /// One code a phone.
+    SmsCodePhone = "sms_codes_pkey", Report::Columns("sms_codes.phone");
+    /// Tries are not negative.
+    SmsCodeTries = "sms_codes_tries_left_check", Report::Name;
+    /// A ticket's hash.
+    TicketHash = "sync_tickets_pkey", Report::Columns("sync_tickets.ticket_hash");
+    /// One revocation a subject.
+    RevocationSubject = "revocations_pkey", Report::Columns("revocations.subject");
+    /// A key's id.
+    KeyId = "secret_keys_pkey", Report::Columns("secret_keys.kid");
+    /// What keys are for.
+    KeyPurpose = "secret_keys_purpose_check", Report::Name;
+    /// One log a user.
+    LogUser = "user_logs_pkey", Report::Columns("user_logs.user_id");
+    /// A log's ends are in order.
+    LogOrder = "user_logs_order_check", Report::Name;
+    /// One event a place.
+    EventSeq = "sync_events_pkey", Report::Columns("sync_events.user_id, sync_events.seq");
+    /// An event's id.
+    EventId = "sync_events_id_key", Report::Columns("sync_events.id");
+    /// Places start at 1.
+    EventSeqPositive = "sync_events_seq_check", Report::Name;
+    /// A favorite's id.
+    FavoriteId = "favorites_pkey", Report::Columns("favorites.id");
+    /// One favorite a thing.
+    FavoriteOfUser = "favorites_user_id_type_target_id_key",
+        Report::Columns("favorites.user_id, favorites.type, favorites.target_id");
+    /// Kinds of things.
+    FavoriteType = "favorites_type_check", Report::Name;
+    /// The one row's id.
+    SchemaSupportId = "schema_support_pkey", Report::Columns("schema_support.id");
+    /// One row.
+    SchemaSupportOneRow = "schema_support_one_row_check", Report::Name;
+}
+
+impl Constraint {
+    /// Which constraint the database says was violated, if any.
+    pub(super) fn of(e: &dyn DatabaseError) -> Option<Self> {
+        if e.is_foreign_key_violation() {
+            return Some(Self::ForeignKey);
+        }
+        match e.constraint() {
+            Some(name) => Self::named(name),
+            None => Self::reported(e.message()),
+        }
+    }
+
+    /// By PostgreSQL's name.
+    fn named(name: &str) -> Option<Self> {
+        TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    /// By SQLite's message.
+    fn reported(message: &str) -> Option<Self> {
+        if let Some(columns) = message.strip_prefix("UNIQUE constraint failed: ") {
+            TABLE
+                .iter()
+                .find(|row| matches!(row.2, Report::Columns(c) if c == columns))
+                .map(|row| row.0)
+        } else {
+            Self::named(message.strip_prefix("CHECK constraint failed: ")?)
+        }
+    }
+
+    /// Every constraint's name in PostgreSQL but the foreign keys'.
+    #[cfg(test)]
+    pub(super) fn names() -> impl Iterator<Item = (Self, &'static str)> {
+        TABLE.iter().map(|row| (row.0, row.1))
+    }
+}
