@@ -2,6 +2,68 @@
 //!
 //! HTTP handlers send each actor one message; actors call the store and never see a request.
 //! Rules are in `domain`; an actor here is the shell that turns messages into steps of a core and
-//! its effects into sends.
+//! its effects into sends. Asks go down the graph only (`LoginDesk → UserSession → CursorKeeper`);
+//! what goes up is told.
 
+pub mod identity;
 pub mod kernel;
+pub mod session;
+pub mod sync;
+
+mod failure;
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+pub use failure::Failure;
+use identity::LoginDesks;
+use kernel::{Handle, Life};
+use session::Sessions;
+use sync::{CursorKeeper, HeadWatcher};
+
+use crate::domain::{
+    clock::World,
+    identity::{RevocationSet, Secrets},
+};
+
+/// What the HTTP layer is given of the graph: whom to ask, and the published snapshots.
+#[derive(Clone)]
+pub struct Graph {
+    /// Every user's session.
+    pub sessions: Sessions,
+    /// What happens before a user exists.
+    pub login: LoginDesks,
+    /// What is no longer trusted: a snapshot that token checks read.
+    pub revocations: Arc<RevocationSet>,
+    /// The server's keys: a snapshot that token checks read.
+    pub secrets: Arc<Secrets>,
+    /// Clock and randomness.
+    pub world: World,
+    /// When the store last answered: a snapshot that readiness reads.
+    pub pulse: Arc<identity::Pulse>,
+    /// Set once when the node is going away.
+    pub draining: Arc<AtomicBool>,
+    pub(crate) cursors: Handle<CursorKeeper>,
+    pub(crate) heads: Handle<HeadWatcher>,
+    pub(crate) revoked: Handle<identity::RevocationKeeper>,
+}
+
+impl Graph {
+    /// The actors that the whole node needs, with their state: what readiness is made of. Actors of
+    /// single users do not count, so that one poisoned user never takes a node out.
+    #[must_use]
+    pub fn roots(&self) -> Vec<(&'static str, Life)> {
+        let mut roots = vec![
+            ("cursor_keeper", self.cursors.life()),
+            ("head_watcher", self.heads.life()),
+            ("revocation_keeper", self.revoked.life()),
+        ];
+        roots.extend(self.login.lives().map(|life| ("login_desk", life)));
+        roots
+    }
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Graph")
+    }
+}

@@ -4,7 +4,6 @@
 //! other modules; nothing here outlives the parsing but the call.
 
 mod config;
-mod stubs;
 
 use std::{
     ffi::OsString,
@@ -17,10 +16,10 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    boot,
     settings::{self, Overrides, Settings},
-    telemetry,
+    tail, telemetry,
 };
-use stubs::{boot, tail};
 
 /// Something failed while it ran.
 const FAILURE: u8 = 1;

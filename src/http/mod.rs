@@ -3,13 +3,18 @@
 //! Imports the domain, the actors' handles and the metrics; never the store.
 
 pub mod error;
+pub mod extract;
 pub mod headers;
 pub mod health;
+pub mod identity;
 pub mod json;
+pub mod library;
 pub mod limit;
 pub mod openapi;
 pub mod request_id;
 pub mod stack;
+pub mod sync;
+pub mod ws;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -14,7 +14,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::health;
+use super::{health, identity, library, sync, ws};
 use crate::domain::error::FieldError;
 
 /// Where the description is.
@@ -68,7 +68,25 @@ impl Modify for Security {
             with a stable `code`; unknown fields are refused by name.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    paths(health::health, health::ready),
+    paths(
+        health::health,
+        health::ready,
+        identity::request_code,
+        identity::log_in,
+        identity::refresh,
+        identity::log_out,
+        identity::me,
+        identity::devices,
+        identity::remove_device,
+        library::list,
+        library::put,
+        library::remove,
+        library::restore,
+        sync::changes,
+        sync::ack,
+        sync::ticket,
+        ws::connect,
+    ),
     components(schemas(Problem)),
     modifiers(&Security),
 )]

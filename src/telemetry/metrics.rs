@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -43,12 +43,38 @@ pub struct HttpMetrics {
     pub duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
 }
 
+/// Why a socket ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// One of the reasons of the close codes.
+    pub reason: &'static str,
+}
+
+/// The families of the sockets; clones share the same numbers.
+#[derive(Debug, Clone, Default)]
+pub struct SocketMetrics {
+    /// Sockets open now.
+    pub open: Gauge,
+    /// Sockets that ended.
+    pub ended: Family<ReasonLabels, Counter>,
+}
+
+impl SocketMetrics {
+    /// A socket ended.
+    pub fn ended(&self, reason: &'static str) {
+        self.open.dec();
+        self.ended.get_or_create(&ReasonLabels { reason }).inc();
+    }
+}
+
 /// The shared registry with the families that every process has; clones share it.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     /// The families of the HTTP surface.
     pub http: HttpMetrics,
+    /// The families of the sockets.
+    pub sockets: SocketMetrics,
 }
 
 impl Default for Metrics {
@@ -68,7 +94,9 @@ impl Metrics {
         let metrics = Self {
             registry: Arc::default(),
             http: http.clone(),
+            sockets: SocketMetrics::default(),
         };
+        let sockets = metrics.sockets.clone();
         metrics.register(|registry| {
             // The encoder appends `_total`.
             registry.register("http_requests", "Requests answered", http.requests);
@@ -77,6 +105,8 @@ impl Metrics {
                 "Seconds from the head of a request to the head of its answer",
                 http.duration,
             );
+            registry.register("sockets_open", "Sockets open now", sockets.open);
+            registry.register("sockets_ended", "Sockets that ended", sockets.ended);
         });
         metrics
     }

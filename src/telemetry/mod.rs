@@ -3,8 +3,8 @@
 //! Owns the subscriber and the panic hook, both set once at start. Whatever is logged passes
 //! `masking.rs` last, so that no call site can put a phone or a token into the log by mistake.
 
-pub mod metrics;
 mod masking;
+pub mod metrics;
 
 use std::{
     io::{self, IsTerminal as _},

@@ -88,6 +88,10 @@ pub struct Cx<'c, A: Unit> {
     gate: &'c Gate,
     /// Clock and randomness.
     pub world: &'c World,
+    /// When the asker of the message being handled no longer waits; none outside of asks.
+    pub deadline: Option<Deadline>,
+    /// Which of its lives the actor is in: see [`super::Life::Up`].
+    pub life: u32,
 }
 
 impl<A: Unit> Cx<'_, A> {
@@ -127,12 +131,6 @@ impl<A: Unit> Cx<'_, A> {
         self.ctx.cancel_future(timer.0);
     }
 
-    /// Commands in progress, the one being handled among them.
-    #[must_use]
-    pub fn commands_in_progress(&self) -> u64 {
-        self.gate.in_progress(Class::Command)
-    }
-
     /// Goes to rest if no message is in progress: from then on asks wait for the next life, so that
     /// none falls between. Says whether it does.
     pub fn rest(&mut self) -> bool {
@@ -150,6 +148,7 @@ pub struct Shell<A: Unit> {
     pub(super) gate: std::sync::Arc<Gate>,
     pub(super) meters: Meters,
     pub(super) world: World,
+    pub(super) life: u32,
 }
 
 impl<A: Unit> Shell<A> {
@@ -158,10 +157,21 @@ impl<A: Unit> Shell<A> {
         ctx: &mut Context<Self>,
         run: impl FnOnce(&mut A, &mut Cx<'_, A>) -> T,
     ) -> T {
+        self.with_deadline(ctx, None, run)
+    }
+
+    fn with_deadline<T>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        deadline: Option<Deadline>,
+        run: impl FnOnce(&mut A, &mut Cx<'_, A>) -> T,
+    ) -> T {
         let mut cx = Cx {
             ctx,
             gate: &self.gate,
             world: &self.world,
+            deadline,
+            life: self.life,
         };
         run(&mut self.unit, &mut cx)
     }
@@ -222,7 +232,9 @@ impl<A: Serve<M>, M: Ask> Handler<Envelope<M>> for Shell<A> {
             self.meters.1.expired.inc();
             return;
         }
-        let reply = span.in_scope(|| self.with(ctx, |unit, cx| unit.serve(msg, cx)));
+        let deadline = asked.as_ref().map(|a| a.deadline);
+        let reply =
+            span.in_scope(|| self.with_deadline(ctx, deadline, |unit, cx| unit.serve(msg, cx)));
         let took = self.world.instant().saturating_duration_since(begun);
         self.meters
             .0

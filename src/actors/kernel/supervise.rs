@@ -78,6 +78,7 @@ impl Kernel {
                         gate: Arc::clone(&it.gate),
                         meters: it.meters.clone(),
                         world: it.world.clone(),
+                        life,
                     };
                     context.into_future(shell).await;
                 };

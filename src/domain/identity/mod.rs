@@ -10,7 +10,7 @@ mod token;
 use chrono::{DateTime, Utc};
 pub use device::{ClientDeviceId, Device, DeviceName, Fingerprint, NewDevice, Platform};
 pub use phone::{Phone, SmsCode};
-pub use revocation::{Revocation, RevocationSet};
+pub use revocation::{Refusal, Revocation, RevocationSet};
 pub use rotation::{Presented, RotationState, Verdict, judge};
 pub use secrets::{KeyMaterial, Secrets};
 use serde::Serialize;

@@ -25,6 +25,15 @@ impl Revocation {
     pub const ALL: i64 = i64::MAX;
 }
 
+/// How a token was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its device is no longer one of the user's.
+    DeviceRemoved,
+    /// A newer login or a sign-out took its place.
+    TokenOver,
+}
+
 /// Every revocation in force, read at each token check.
 #[derive(Debug, Default)]
 pub struct RevocationSet {
@@ -45,12 +54,19 @@ impl RevocationSet {
         news
     }
 
-    /// Whether the caller's token was revoked.
+    /// How the caller's token was revoked, if it was.
     #[must_use]
-    pub fn refuses(&self, caller: &Caller) -> bool {
-        let below =
-            |subject: Uuid, version: i64| self.entries.get(&subject).is_some_and(|e| version < e.0);
-        below(caller.user.0, caller.user_version) || below(caller.device.0, caller.device_version)
+    pub fn refusal(&self, caller: &Caller) -> Option<Refusal> {
+        let min_version = |subject: Uuid| self.entries.get(&subject).map_or(i64::MIN, |e| e.0);
+        let device = min_version(caller.device.0);
+        if device == Revocation::ALL {
+            Some(Refusal::DeviceRemoved)
+        } else if caller.device_version < device || caller.user_version < min_version(caller.user.0)
+        {
+            Some(Refusal::TokenOver)
+        } else {
+            None
+        }
     }
 
     /// Forgets what is over at `now`.

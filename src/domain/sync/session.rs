@@ -141,7 +141,9 @@ impl SessionCore {
         for conn in older {
             self.close(conn, CloseCode::Replaced, &mut effects);
         }
-        let changed = self.learn(log);
+        if self.learn(log) {
+            self.resync_all(log, &mut effects);
+        }
         let log = self.log.unwrap_or(log);
         let (delivery, resync) = self.place(&it, log);
         let welcome = ServerFrame::Welcome {
@@ -151,7 +153,7 @@ impl SessionCore {
             node: self.config.node.clone(),
             epoch: log.epoch,
             head_seq: log.head_seq,
-            acked_seq: it.acked_seq,
+            acked_seq: delivery.acked().max(it.acked_seq),
             window: self.config.window,
             heartbeat_secs: self.config.heartbeat.as_secs(),
         };
@@ -170,9 +172,6 @@ impl SessionCore {
             parked_ack: None,
         };
         self.links.insert(it.conn, link);
-        if changed {
-            self.resync_others(it.conn, log, &mut effects);
-        }
         self.pump(&mut effects);
         effects
     }
@@ -183,6 +182,8 @@ impl SessionCore {
         let resync = |reason| (Delivery::resyncing(it.acked_seq, window), Some(reason));
         let from = match it.since {
             None => it.acked_seq,
+            // The beginning is the same in every epoch.
+            Some(Position { seq: 0, .. }) => 0,
             // Ahead of a log of the same epoch is as foreign as another epoch.
             Some(p) if p.epoch != log.epoch || p.seq > log.head_seq => {
                 return resync(ResyncReason::EpochChanged);
@@ -207,8 +208,8 @@ impl SessionCore {
         }
     }
 
-    fn resync_others(&mut self, except: ConnId, log: LogHead, effects: &mut Vec<Effect>) {
-        for (conn, link) in self.links.iter_mut().filter(|(c, _)| **c != except) {
+    fn resync_all(&mut self, log: LogHead, effects: &mut Vec<Effect>) {
+        for (conn, link) in &mut self.links {
             link.delivery.resync();
             let frame = resync_frame(log, ResyncReason::EpochChanged);
             effects.push(Effect::Send(*conn, vec![frame]));
@@ -219,11 +220,7 @@ impl SessionCore {
     pub fn head_seen(&mut self, log: LogHead) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.learn(log) {
-            for (conn, link) in &mut self.links {
-                link.delivery.resync();
-                let frame = resync_frame(log, ResyncReason::EpochChanged);
-                effects.push(Effect::Send(*conn, vec![frame]));
-            }
+            self.resync_all(log, &mut effects);
         }
         let parked: Vec<_> = self
             .links
@@ -249,11 +246,11 @@ impl SessionCore {
         effects
     }
 
-    /// Events were appended by a command of this session.
-    pub fn committed(&mut self, events: &[WireEvent]) -> Vec<Effect> {
+    /// Events were appended by a command of this session; `log` has the ends after it.
+    pub fn committed(&mut self, log: LogHead, events: &[WireEvent]) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let (Some(log), Some(last)) = (&mut self.log, events.last()) {
-            log.head_seq = log.head_seq.max(last.seq);
+        if self.learn(log) {
+            self.resync_all(log, &mut effects);
         }
         for (conn, link) in &mut self.links {
             let sent = link.delivery.committed(events);
@@ -386,18 +383,10 @@ impl SessionCore {
         effects
     }
 
-    /// The device's connections must go.
-    pub fn evict(&mut self, device: DeviceId, code: CloseCode) -> Vec<Effect> {
+    /// The connection must go.
+    pub fn evict(&mut self, conn: ConnId, code: CloseCode) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let conns: Vec<ConnId> = self
-            .links
-            .iter()
-            .filter(|(_, l)| l.device == device)
-            .map(|(c, _)| *c)
-            .collect();
-        for conn in conns {
-            self.close(conn, code, &mut effects);
-        }
+        self.close(conn, code, &mut effects);
         effects
     }
 

@@ -1,0 +1,167 @@
+//! Keeps the published snapshot of revocations in step with the database.
+//!
+//! Owns the poll. Everything that is revoked on this node is in the snapshot before its command is
+//! answered; what other nodes revoke comes by the poll, with an overlap so that a slow commit is not
+//! missed. It tells the sessions of attached devices, and sweeps out what is over.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::{
+    actors::{
+        kernel::{Cx, Unit},
+        session::{Recheck, Sessions},
+        sync::Attached,
+    },
+    domain::identity::{Revocation, RevocationSet},
+    store::Store,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct RevocationKeeper {
+    store: Store,
+    sessions: Sessions,
+    attached: Arc<Attached>,
+    published: Arc<RevocationSet>,
+    /// Read everything since then at the next poll.
+    since: DateTime<Utc>,
+    pulse: Arc<Pulse>,
+    reading: bool,
+    polls: u64,
+    failed: u64,
+}
+
+/// When the store last answered: a snapshot that readiness reads.
+#[derive(Debug)]
+pub struct Pulse(Mutex<Instant>);
+
+impl Pulse {
+    /// It answered at `now`.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    fn beat(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// How long ago it answered.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(last)
+    }
+}
+
+/// What the keeper shows of itself.
+#[derive(Debug, Serialize)]
+pub struct RevocationKeeperView {
+    in_force: usize,
+    polls: u64,
+    failed: u64,
+}
+
+impl RevocationKeeper {
+    const PERIOD: Duration = Duration::from_millis(500);
+    const SWEEP: Duration = Duration::from_mins(1);
+    const BUDGET: Duration = Duration::from_secs(5);
+    /// Longer than a write may take and clocks of nodes may differ.
+    const OVERLAP: chrono::Duration = chrono::Duration::seconds(30);
+
+    /// Polls from `since` on.
+    #[must_use]
+    pub const fn new(
+        store: Store,
+        sessions: Sessions,
+        attached: Arc<Attached>,
+        published: Arc<RevocationSet>,
+        pulse: Arc<Pulse>,
+        since: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            store,
+            sessions,
+            attached,
+            published,
+            since,
+            pulse,
+            reading: false,
+            polls: 0,
+            failed: 0,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.reading {
+            return;
+        }
+        self.reading = true;
+        let (store, since, now) = (self.store.clone(), self.since, cx.world.now());
+        let deadline = cx.world.instant() + Self::BUDGET;
+        cx.spawn(
+            async move { store.revocations_since(deadline, since).await },
+            move |keeper, result, cx| {
+                keeper.reading = false;
+                keeper.polls += 1;
+                match result {
+                    Ok(revocations) => {
+                        keeper.pulse.beat(cx.world.instant());
+                        keeper.since = now - Self::OVERLAP;
+                        keeper.publish(&revocations);
+                    }
+                    Err(_) => keeper.failed += 1,
+                }
+            },
+        );
+    }
+
+    fn publish(&self, revocations: &[Revocation]) {
+        for it in revocations.iter().filter(|it| self.published.add(it)) {
+            for user in self.attached.matching(it.subject) {
+                if let Some(session) = self.sessions.find(&user) {
+                    // A session that is not up checks the snapshot when its devices attach again.
+                    let _ = session.tell(Recheck);
+                }
+            }
+        }
+    }
+
+    fn sweep(&self, cx: &mut Cx<'_, Self>) {
+        self.published.sweep(cx.world.now());
+        let (store, now) = (self.store.clone(), cx.world.now());
+        let deadline = cx.world.instant() + Self::BUDGET;
+        cx.spawn(
+            async move { store.expired_sweep(deadline, now).await },
+            |keeper, result, _| match result {
+                Ok(rows) => tracing::debug!(rows, "swept codes, tickets and revocations"),
+                Err(_) => keeper.failed += 1,
+            },
+        );
+    }
+}
+
+impl Unit for RevocationKeeper {
+    const KIND: &'static str = "revocation_keeper";
+    type View = RevocationKeeperView;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        cx.every(Self::PERIOD, |keeper, cx| keeper.poll(cx));
+        cx.every(Self::SWEEP, |keeper, cx| keeper.sweep(cx));
+    }
+
+    fn view(&self) -> RevocationKeeperView {
+        let in_force = self.published.len();
+        RevocationKeeperView {
+            in_force,
+            polls: self.polls,
+            failed: self.failed,
+        }
+    }
+}

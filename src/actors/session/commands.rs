@@ -1,0 +1,275 @@
+//! Commands: what changes something. They take turns; their events go to the attached devices.
+
+use std::{future::Future, sync::Arc};
+
+use chrono::TimeDelta;
+
+use super::{
+    UserSession,
+    messages::{
+        AckChanges, AckReply, Done, IssueTicket, PutFavorite, RedeemTicket, RemoveDevice,
+        RemoveFavorite, RestoreFavorite, Rotate, RotateReply,
+    },
+};
+use crate::{
+    actors::{
+        Failure,
+        identity::open,
+        kernel::{Cx, Deadline, Reply, Serve},
+    },
+    domain::{
+        clock::EntropyError,
+        identity::{Caller, ClientDeviceId, Secrets, Ticket},
+        ids::{DeviceId, EventId, FavoriteId},
+        library::{Favorite, FavoriteKey},
+        sync::WireEvent,
+    },
+    store::{CursorAck, FavoriteCommand, NewTicket, RotateOutcome, Store, StoreError, Written},
+};
+
+type Answer<T> = Reply<UserSession, Result<T, Failure>>;
+
+impl UserSession {
+    /// Runs `work` when it is its turn, then `then` before the next one's.
+    fn in_turn<T: 'static, R: 'static, F>(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        work: impl FnOnce(Store, Deadline) -> F + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Cx<'_, Self>) -> Result<R, Failure> + 'static,
+    ) -> Answer<R>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let (turn, store, deadline) = (
+            self.turns.turn(),
+            self.parts.store.clone(),
+            self.deadline(cx),
+        );
+        let world = cx.world.clone();
+        let waiting = async move {
+            // The sender is dropped only with the session, and this future with it.
+            let _ = turn.await;
+            if world.instant() >= deadline {
+                return Err(StoreError::Deadline);
+            }
+            work(store, deadline).await
+        };
+        Reply::later(waiting, |session, result, cx| {
+            let reply = result
+                .map_err(Failure::from)
+                .and_then(|v| then(session, v, cx));
+            session.turns.done();
+            reply
+        })
+    }
+
+    /// Sends the events of a stored change to the attached devices.
+    fn announce<T>(&mut self, written: Written<T>, cx: &mut Cx<'_, Self>) -> Done<T> {
+        let Written { value, log, events } = written;
+        if !self.links.is_empty() {
+            let events: Vec<_> = events
+                .into_iter()
+                .map(|e| WireEvent::new(e, log.epoch))
+                .collect();
+            let effects = self.core.committed(log, &events);
+            self.apply(effects, cx);
+        }
+        Done {
+            value,
+            seq: log.head_seq,
+        }
+    }
+
+    fn favorite_command(
+        &self,
+        key: FavoriteKey,
+        origin: ClientDeviceId,
+        cx: &Cx<'_, Self>,
+    ) -> Result<FavoriteCommand, EntropyError> {
+        Ok(FavoriteCommand {
+            user: self.user,
+            key,
+            origin: Some(origin),
+            now: cx.world.now(),
+            favorite_id: FavoriteId(cx.world.uuid()?),
+            event_id: EventId(cx.world.uuid()?),
+        })
+    }
+
+    fn removed(&mut self, device: DeviceId, cx: &mut Cx<'_, Self>) -> Answer<bool> {
+        let (user, now, life) = (self.user, cx.world.now(), self.parts.access_life);
+        self.in_turn(
+            cx,
+            move |store, deadline| async move {
+                store.device_remove(deadline, user, device, now, life).await
+            },
+            |session, revocation, cx| {
+                let found = revocation.is_some();
+                if let Some(revocation) = revocation {
+                    session.parts.revocations.add(&revocation);
+                    session.recheck(cx);
+                }
+                Ok(found)
+            },
+        )
+    }
+}
+
+impl Serve<PutFavorite> for UserSession {
+    fn serve(&mut self, it: PutFavorite, cx: &mut Cx<'_, Self>) -> Answer<Done<(Favorite, bool)>> {
+        #[cfg(feature = "faults")]
+        plant_fault(&it.key);
+        let command = match self.favorite_command(it.key, it.origin, cx) {
+            Ok(command) => command,
+            Err(e) => return Reply::Now(Err(e.into())),
+        };
+        self.in_turn(
+            cx,
+            move |store, deadline| async move { store.favorite_put(deadline, command).await },
+            |session, written, cx| {
+                let Done { value, seq } = session.announce(written, cx);
+                Ok(Done {
+                    value: (value.favorite, value.added),
+                    seq,
+                })
+            },
+        )
+    }
+}
+
+/// A fault that tests plant from outside.
+#[cfg(feature = "faults")]
+#[expect(clippy::panic, reason = "that is the fault")]
+fn plant_fault(key: &FavoriteKey) {
+    assert!(key.target_id.as_str() != "fault:panic", "planted fault");
+}
+
+impl Serve<RemoveFavorite> for UserSession {
+    fn serve(&mut self, it: RemoveFavorite, cx: &mut Cx<'_, Self>) -> Answer<Done<bool>> {
+        let command = match self.favorite_command(it.key, it.origin, cx) {
+            Ok(command) => command,
+            Err(e) => return Reply::Now(Err(e.into())),
+        };
+        self.in_turn(
+            cx,
+            move |store, deadline| async move { store.favorite_remove(deadline, command).await },
+            |session, written, cx| Ok(session.announce(written, cx)),
+        )
+    }
+}
+
+impl Serve<RestoreFavorite> for UserSession {
+    fn serve(
+        &mut self,
+        it: RestoreFavorite,
+        cx: &mut Cx<'_, Self>,
+    ) -> Answer<Done<Option<Favorite>>> {
+        let command = match self.favorite_command(it.key, it.origin, cx) {
+            Ok(command) => command,
+            Err(e) => return Reply::Now(Err(e.into())),
+        };
+        self.in_turn(
+            cx,
+            move |store, deadline| async move { store.favorite_restore(deadline, command).await },
+            |session, written, cx| Ok(session.announce(written, cx)),
+        )
+    }
+}
+
+impl Serve<AckChanges> for UserSession {
+    fn serve(&mut self, it: AckChanges, cx: &mut Cx<'_, Self>) -> Answer<AckReply> {
+        let (user, AckChanges { device, position }) = (self.user, it);
+        self.in_turn(
+            cx,
+            move |store, deadline| async move {
+                store.cursor_ack(deadline, user, device, position).await
+            },
+            move |session, ack, cx| {
+                Ok(match ack {
+                    CursorAck::Acked(seq) => {
+                        let effects = session.core.acked_elsewhere(device, seq);
+                        session.apply(effects, cx);
+                        AckReply::Acked(seq)
+                    }
+                    CursorAck::BeyondHead(head) => AckReply::BeyondHead(head),
+                    CursorAck::EpochChanged(epoch) => AckReply::EpochChanged(epoch),
+                    CursorAck::NoDevice => AckReply::NoDevice,
+                })
+            },
+        )
+    }
+}
+
+impl Serve<RemoveDevice> for UserSession {
+    fn serve(&mut self, it: RemoveDevice, cx: &mut Cx<'_, Self>) -> Answer<bool> {
+        self.removed(it.0, cx)
+    }
+}
+
+impl Serve<Rotate> for UserSession {
+    fn serve(&mut self, it: Rotate, cx: &mut Cx<'_, Self>) -> Answer<RotateReply> {
+        let life: TimeDelta = self.parts.access_life;
+        let rotate = crate::store::Rotate {
+            token: it.token,
+            presented: it.presented,
+            now: cx.world.now(),
+            revocation_life: life,
+            secrets: Arc::clone(&self.parts.secrets),
+        };
+        self.in_turn(
+            cx,
+            move |store, deadline| async move { store.refresh_rotate(deadline, rotate).await },
+            move |session, outcome, cx| match outcome {
+                RotateOutcome::Fresh(opened) => {
+                    let opened = open(&session.parts.secrets, *opened, life)?;
+                    Ok(RotateReply::Opened(Box::new(opened)))
+                }
+                RotateOutcome::Reused(revocation) => {
+                    session.parts.revocations.add(&revocation);
+                    session.recheck(cx);
+                    Ok(RotateReply::Reused)
+                }
+                RotateOutcome::Invalid => Ok(RotateReply::Invalid),
+            },
+        )
+    }
+}
+
+impl Serve<IssueTicket> for UserSession {
+    fn serve(&mut self, it: IssueTicket, cx: &mut Cx<'_, Self>) -> Answer<Option<String>> {
+        let nonce = match cx.world.uuid() {
+            Ok(nonce) => nonce,
+            Err(e) => return Reply::Now(Err(e.into())),
+        };
+        let ticket = Ticket {
+            user: self.user,
+            nonce,
+        }
+        .seal(&self.parts.secrets);
+        let row = NewTicket {
+            ticket_hash: Secrets::sha256(&ticket),
+            caller: it.0,
+            expires_at: cx.world.now() + TimeDelta::seconds(Ticket::LIFE_SECS),
+        };
+        self.in_turn(
+            cx,
+            move |store, deadline| async move { store.ticket_put(deadline, row).await },
+            |_, stored, _| Ok(stored.then_some(ticket)),
+        )
+    }
+}
+
+impl Serve<RedeemTicket> for UserSession {
+    fn serve(&mut self, it: RedeemTicket, cx: &mut Cx<'_, Self>) -> Answer<Option<Caller>> {
+        let (user, now) = (self.user, cx.world.now());
+        self.in_turn(
+            cx,
+            move |store, deadline| async move {
+                store
+                    .ticket_redeem(deadline, &it.ticket_hash, user, now)
+                    .await
+            },
+            |_, caller, _| Ok(caller),
+        )
+    }
+}

@@ -1,0 +1,152 @@
+//! Carries out what the core decides: frames to connections, reads of the log, cursors to the keeper.
+
+use std::time::{Duration, Instant};
+
+use super::{UserSession, messages::ToDevice};
+use crate::{
+    actors::{
+        kernel::Cx,
+        sync::{Advance, Flush},
+    },
+    domain::{
+        ids::ConnId,
+        sync::{CloseCode, Effect, Load, WireEvent},
+    },
+    store::{LogPage, StoreError},
+};
+
+impl UserSession {
+    /// How long a read of the log for a device may take.
+    const READ_BUDGET: Duration = Duration::from_secs(5);
+    /// When a failed read is tried again.
+    const RETRY: Duration = Duration::from_secs(1);
+    /// A tick so late means that the session could not serve, not that its devices were silent.
+    const LATE: Duration = Duration::from_secs(1);
+
+    pub(super) fn apply(&mut self, effects: Vec<Effect>, cx: &mut Cx<'_, Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Send(conn, texts) => self.push(conn, ToDevice::Text(texts)),
+                Effect::Ping(conn) => self.push(conn, ToDevice::Ping),
+                Effect::Close(conn, code) => self.close(conn, code),
+                Effect::Load(conn, load) => self.load(conn, load, cx),
+                Effect::ReadHead => self.read_head(cx),
+                Effect::Acked(device, acked_seq) => {
+                    // A cursor that the keeper loses costs a repetition, never an event.
+                    let _ = self.parts.cursors.tell(Advance { device, acked_seq });
+                }
+                Effect::Detached(_) => {
+                    let _ = self.parts.cursors.tell(Flush);
+                }
+            }
+        }
+        self.arm(cx);
+    }
+
+    fn push(&self, conn: ConnId, what: ToDevice) {
+        if let Some(link) = self.links.get(&conn) {
+            link.outlet.push(what);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, code: CloseCode) {
+        if let Some(link) = self.links.remove(&conn) {
+            link.outlet.push(ToDevice::Close(code));
+            self.publish_attached();
+        }
+    }
+
+    fn load(&mut self, conn: ConnId, load: Load, cx: &mut Cx<'_, Self>) {
+        let (store, user) = (self.parts.store.clone(), self.user);
+        let deadline = cx.world.instant() + Self::READ_BUDGET;
+        cx.spawn(
+            async move { store.log_page(deadline, user, load.after, load.limit).await },
+            move |session, page, cx| session.loaded(conn, load, page, cx),
+        );
+    }
+
+    fn loaded(
+        &mut self,
+        conn: ConnId,
+        load: Load,
+        page: Result<Option<LogPage>, StoreError>,
+        cx: &mut Cx<'_, Self>,
+    ) {
+        let Ok(Some(LogPage { log, events })) = page else {
+            self.core.load_failed(conn);
+            return self.retry_later(cx);
+        };
+        let events: Vec<_> = events
+            .into_iter()
+            .map(|e| WireEvent::new(e, log.epoch))
+            .collect();
+        let mut effects = self.core.head_seen(log);
+        effects.extend(self.core.loaded(conn, load.after, &events));
+        self.apply(effects, cx);
+    }
+
+    fn retry_later(&mut self, cx: &mut Cx<'_, Self>) {
+        if !std::mem::replace(&mut self.retrying, true) {
+            cx.after(Self::RETRY, |session, cx| {
+                session.retrying = false;
+                let effects = session.core.retry();
+                session.apply(effects, cx);
+            });
+        }
+    }
+
+    fn read_head(&mut self, cx: &mut Cx<'_, Self>) {
+        if std::mem::replace(&mut self.reading_head, true) {
+            return;
+        }
+        let (store, user) = (self.parts.store.clone(), self.user);
+        let deadline = cx.world.instant() + Self::READ_BUDGET;
+        cx.spawn(
+            async move { store.log_heads(deadline, &[user]).await },
+            |session, heads, cx| {
+                session.reading_head = false;
+                let log = heads
+                    .ok()
+                    .and_then(|heads| heads.first().map(|(_, log)| *log));
+                let effects = match log {
+                    Some(log) => session.core.head_seen(log),
+                    None => session.core.head_failed(),
+                };
+                session.apply(effects, cx);
+            },
+        );
+    }
+
+    /// Sets the timer for the core's next tick, if it is due earlier than the one that is set.
+    fn arm(&mut self, cx: &mut Cx<'_, Self>) {
+        let Some(due) = self.core.next_tick() else {
+            if let Some((_, timer)) = self.tick.take() {
+                cx.cancel(timer);
+            }
+            return;
+        };
+        if let Some((set_for, timer)) = self.tick {
+            // Deadlines mostly move away with each frame: an early tick finds nothing and sets anew.
+            if set_for <= due {
+                return;
+            }
+            cx.cancel(timer);
+        }
+        let delay = due.saturating_duration_since(cx.world.instant());
+        let timer = cx.after(delay, move |session, cx| session.ticked(due, cx));
+        self.tick = Some((due, timer));
+    }
+
+    fn ticked(&mut self, due: Instant, cx: &mut Cx<'_, Self>) {
+        self.tick = None;
+        let now = cx.world.instant();
+        let late = now.saturating_duration_since(due);
+        let late = if late >= Self::LATE {
+            late
+        } else {
+            Duration::ZERO
+        };
+        let effects = self.core.tick(now, late);
+        self.apply(effects, cx);
+    }
+}

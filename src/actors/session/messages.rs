@@ -1,0 +1,249 @@
+//! What a session is asked and told.
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    actors::{
+        Failure,
+        identity::Opened,
+        kernel::{Ask, Class, Outlet},
+    },
+    domain::{
+        identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
+        ids::{ConnId, DeviceId, Epoch, FavoriteId},
+        library::{Favorite, FavoriteKey, FavoriteType},
+        sync::{ClientFrame, CloseCode, EventView, LogHead, Position},
+    },
+};
+
+macro_rules! asks {
+    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
+        impl Ask for $name {
+            type Reply = $reply;
+            const CLASS: Class = Class::$class;
+        }
+    )+};
+}
+
+asks! {
+    Read Profile -> Result<Option<User>, Failure>;
+    Read ListDevices -> Result<Vec<Device>, Failure>;
+    Read ListFavorites -> Result<Vec<Favorite>, Failure>;
+    Read ReadChanges -> Result<ChangesReply, Failure>;
+    Command RemoveDevice -> Result<bool, Failure>;
+    Command Rotate -> Result<RotateReply, Failure>;
+    Command IssueTicket -> Result<Option<String>, Failure>;
+    Command RedeemTicket -> Result<Option<Caller>, Failure>;
+    Command PutFavorite -> Result<Done<(Favorite, bool)>, Failure>;
+    Command RemoveFavorite -> Result<Done<bool>, Failure>;
+    Command RestoreFavorite -> Result<Done<Option<Favorite>>, Failure>;
+    Command AckChanges -> Result<AckReply, Failure>;
+    Control Attach -> Result<u32, AttachRefused>;
+    Control Frame -> ();
+    Control Heard -> ();
+    Control Detached -> ();
+    Control HeadSeen -> ();
+    Control Recheck -> ();
+    Control Drain -> ();
+}
+
+/// Who the user is.
+#[derive(Debug)]
+pub struct Profile;
+
+/// The user's devices, oldest first.
+#[derive(Debug)]
+pub struct ListDevices;
+
+/// Remove a device: its tokens are refused at once, its socket closes. Answers whether there was one.
+#[derive(Debug)]
+pub struct RemoveDevice(pub DeviceId);
+
+/// Exchange a refresh token.
+#[derive(Debug)]
+pub struct Rotate {
+    /// What the token says; its signature was found good.
+    pub token: RefreshToken,
+    /// What the store compares.
+    pub presented: Presented,
+}
+
+/// What became of [`Rotate`].
+#[derive(Debug)]
+pub enum RotateReply {
+    /// The next pair, or the same again for a retry.
+    Opened(Box<Opened>),
+    /// The token was used before: the device is signed out.
+    Reused,
+    /// The token opens nothing.
+    Invalid,
+}
+
+/// Make a ticket with which the caller may open a socket. None: the device is gone.
+#[derive(Debug)]
+pub struct IssueTicket(pub Caller);
+
+/// Use a ticket up. None: it is not in force.
+#[derive(Debug)]
+pub struct RedeemTicket {
+    /// SHA-256 of the ticket.
+    pub ticket_hash: String,
+}
+
+/// A change that was stored, with the head of the log after it.
+#[derive(Debug)]
+pub struct Done<T> {
+    /// What it did.
+    pub value: T,
+    /// A device that applied everything up to here has seen the change.
+    pub seq: i64,
+}
+
+/// Make something a favorite. Answers it, and whether it is new.
+#[derive(Debug)]
+pub struct PutFavorite {
+    /// Which.
+    pub key: FavoriteKey,
+    /// The device whose command it is.
+    pub origin: ClientDeviceId,
+}
+
+/// Remove a favorite. Answers whether it ever was one.
+#[derive(Debug)]
+pub struct RemoveFavorite {
+    /// Which.
+    pub key: FavoriteKey,
+    /// The device whose command it is.
+    pub origin: ClientDeviceId,
+}
+
+/// Bring a removed favorite back. None: it never was one.
+#[derive(Debug)]
+pub struct RestoreFavorite {
+    /// Which.
+    pub key: FavoriteKey,
+    /// The device whose command it is.
+    pub origin: ClientDeviceId,
+}
+
+/// A page of the user's favorites, newest first.
+#[derive(Debug)]
+pub struct ListFavorites {
+    /// Only these.
+    pub kind: Option<FavoriteType>,
+    /// At most so many.
+    pub limit: u32,
+    /// Only those before this one.
+    pub before: Option<(DateTime<Utc>, FavoriteId)>,
+}
+
+/// A piece of the log.
+#[derive(Debug)]
+pub struct ReadChanges {
+    /// The asking device: where no position is given, its cursor is meant.
+    pub device: DeviceId,
+    /// Events after this one.
+    pub since: Option<i64>,
+    /// The life of the log that `since` belongs to.
+    pub epoch: Option<Epoch>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// What became of [`ReadChanges`].
+#[derive(Debug)]
+pub enum ChangesReply {
+    /// The events.
+    Page {
+        /// In order, without a gap.
+        events: Vec<EventView>,
+        /// The ends of the log.
+        log: LogHead,
+    },
+    /// The log no longer reaches back that far.
+    Compacted(LogHead),
+    /// The position belongs to another life of the log.
+    EpochChanged(LogHead),
+    /// The asking device is no longer one of the user's.
+    NoDevice,
+}
+
+/// Move a device's cursor.
+#[derive(Debug)]
+pub struct AckChanges {
+    /// The device.
+    pub device: DeviceId,
+    /// Everything up to here is applied.
+    pub position: Position,
+}
+
+/// What became of [`AckChanges`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckReply {
+    /// The cursor now in force.
+    Acked(i64),
+    /// The head is before the position.
+    BeyondHead(i64),
+    /// The position belongs to another life of the log; this is the current one.
+    EpochChanged(Epoch),
+    /// The device is no longer one of the user's.
+    NoDevice,
+}
+
+/// A connection wants to be sent what its device lacks. Answers the session's life: when it ends, the
+/// connection attaches again.
+#[derive(Debug)]
+pub struct Attach {
+    /// The connection.
+    pub conn: ConnId,
+    /// Whose it is.
+    pub caller: Caller,
+    /// Where the client says it is.
+    pub since: Option<Position>,
+    /// The way to it.
+    pub outlet: Outlet<ToDevice>,
+}
+
+/// Why a connection was not attached, as its close frame says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachRefused(pub CloseCode);
+
+/// A connection heard a frame.
+#[derive(Debug)]
+pub struct Frame {
+    /// The connection.
+    pub conn: ConnId,
+    /// What it heard.
+    pub frame: ClientFrame,
+}
+
+/// A connection heard its client, without content.
+#[derive(Debug)]
+pub struct Heard(pub ConnId);
+
+/// A connection ended.
+#[derive(Debug)]
+pub struct Detached(pub ConnId);
+
+/// The ends of the log, as the head watcher read them.
+#[derive(Debug)]
+pub struct HeadSeen(pub LogHead);
+
+/// Something was revoked: look whether an attached device is concerned.
+#[derive(Debug)]
+pub struct Recheck;
+
+/// The node is going away: every connection is told, and closes.
+#[derive(Debug)]
+pub struct Drain;
+
+/// What a session pushes to a connection.
+#[derive(Debug)]
+pub enum ToDevice {
+    /// Text frames, in this order.
+    Text(Vec<bytestring::ByteString>),
+    /// A ping.
+    Ping,
+    /// Close; nothing follows.
+    Close(CloseCode),
+}

@@ -1,0 +1,202 @@
+//! One actor a user: the user's attached devices and the queue of the user's commands.
+//!
+//! Owns which devices are attached here, what each was sent, and the order of commands. Handlers ask
+//! it; connections tell it what they hear; the head watcher and the revocation keeper nudge it. It
+//! never waits inside a handler: commands take turns in a queue of their own, so acks, pings and
+//! hints are dealt with while the store is slow. It is no lock: the database decides last.
+
+mod commands;
+mod deliver;
+mod fifo;
+mod messages;
+mod reads;
+mod socket;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chrono::TimeDelta;
+pub use messages::{
+    AckChanges, AckReply, Attach, AttachRefused, ChangesReply, Detached, Done, Drain, Frame,
+    HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, Profile, PutFavorite, ReadChanges,
+    Recheck, RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Rotate, RotateReply,
+    ToDevice,
+};
+use serde::Serialize;
+
+use super::{
+    kernel::{
+        Caps, Cx, Deadline, Handle, Kernel, Outlet, Place, Registry, RestartPolicy, Timer, Unit,
+    },
+    sync::{Attached, CursorKeeper},
+};
+use crate::{
+    domain::{
+        identity::{Caller, RevocationSet, Secrets},
+        ids::{ConnId, DeviceId, UserId},
+        sync::{SessionConfig, SessionCore},
+    },
+    store::Store,
+};
+use fifo::Fifo;
+
+/// Every user's session on this node.
+pub type Sessions = Registry<UserId, UserSession>;
+
+/// What every session works with.
+#[derive(Clone)]
+pub struct SessionParts {
+    pub(crate) store: Store,
+    pub(crate) cursors: Handle<CursorKeeper>,
+    pub(crate) attached: Arc<Attached>,
+    pub(crate) revocations: Arc<RevocationSet>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// The rules of delivery.
+    pub config: SessionConfig,
+    /// A session without device and work goes to rest after so long.
+    pub idle: Duration,
+    /// How long an access token holds.
+    pub access_life: TimeDelta,
+}
+
+impl std::fmt::Debug for SessionParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionParts")
+    }
+}
+
+/// An empty registry of sessions. 32 commands and 64 reads of a user may be in progress.
+#[must_use]
+pub fn sessions(kernel: Kernel, parts: SessionParts) -> Sessions {
+    let caps = Caps {
+        commands: 32,
+        reads: 64,
+    };
+    let place = Place {
+        caps,
+        policy: RestartPolicy::ENTITY,
+    };
+    Registry::new(kernel, place, move |user| {
+        UserSession::new(*user, parts.clone())
+    })
+}
+
+/// A device's connection, as its session knows it.
+#[derive(Debug)]
+struct Link {
+    caller: Caller,
+    outlet: Outlet<ToDevice>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct UserSession {
+    user: UserId,
+    parts: SessionParts,
+    core: SessionCore,
+    links: HashMap<ConnId, Link>,
+    /// Connections whose attachment is being read from the store; true: gone meanwhile.
+    attaching: HashMap<ConnId, bool>,
+    turns: Fifo,
+    /// When the core wants to be called next.
+    tick: Option<(Instant, Timer)>,
+    /// A failed read of the log is to be tried again.
+    retrying: bool,
+    /// The head is being read for an ack beyond the known one.
+    reading_head: bool,
+    last_used: Option<Instant>,
+}
+
+/// What a session shows of itself.
+#[derive(Debug, Serialize)]
+pub struct SessionView {
+    user: UserId,
+    epoch: Option<String>,
+    head_seq: Option<i64>,
+    commands_waiting: usize,
+    devices: Vec<DeviceView>,
+}
+
+/// What a session shows of an attached device.
+#[derive(Debug, Serialize)]
+struct DeviceView {
+    device: DeviceId,
+    acked_seq: i64,
+    sent_seq: i64,
+    resyncing: bool,
+}
+
+impl UserSession {
+    fn new(user: UserId, parts: SessionParts) -> Self {
+        let core = SessionCore::new(user, parts.config.clone());
+        Self {
+            user,
+            parts,
+            core,
+            links: HashMap::new(),
+            attaching: HashMap::new(),
+            turns: Fifo::default(),
+            tick: None,
+            retrying: false,
+            reading_head: false,
+            last_used: None,
+        }
+    }
+
+    fn rest_if_idle(&mut self, cx: &mut Cx<'_, Self>) {
+        let now = cx.world.instant();
+        let used = self
+            .last_used
+            .is_some_and(|at| now.duration_since(at) < self.parts.idle);
+        if !used && self.links.is_empty() && self.attaching.is_empty() && self.turns.is_empty() {
+            // If a message is in progress, the next look may find none.
+            cx.rest();
+        }
+    }
+
+    /// When the asker no longer waits.
+    fn deadline(&mut self, cx: &Cx<'_, Self>) -> Deadline {
+        let now = cx.world.instant();
+        self.last_used = Some(now);
+        cx.deadline.unwrap_or(now)
+    }
+
+    fn publish_attached(&self) {
+        let devices: HashSet<DeviceId> = self.links.values().map(|l| l.caller.device).collect();
+        self.parts
+            .attached
+            .set(self.user, devices.into_iter().collect());
+    }
+}
+
+impl Unit for UserSession {
+    const KIND: &'static str = "user_session";
+    type View = SessionView;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        // What an earlier life left there is not true any more.
+        self.publish_attached();
+        self.last_used = Some(cx.world.instant());
+        cx.every(self.parts.idle, Self::rest_if_idle);
+    }
+
+    fn view(&self) -> SessionView {
+        let log = self.core.log();
+        let devices = self.core.devices().map(|(device, delivery)| DeviceView {
+            device,
+            acked_seq: delivery.acked(),
+            sent_seq: delivery.sent(),
+            resyncing: delivery.is_quiet(),
+        });
+        SessionView {
+            user: self.user,
+            epoch: log.map(|l| l.epoch.to_string()),
+            head_seq: log.map(|l| l.head_seq),
+            commands_waiting: self.turns.waiting(),
+            devices: devices.collect(),
+        }
+    }
+}

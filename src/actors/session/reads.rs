@@ -1,0 +1,97 @@
+//! Reads: they overlap with one another and with commands.
+
+use super::{
+    UserSession,
+    messages::{ChangesReply, ListDevices, ListFavorites, Profile, ReadChanges},
+};
+use crate::{
+    actors::{
+        Failure,
+        kernel::{Cx, Deadline, Reply, Serve},
+    },
+    domain::{
+        identity::{Device, User},
+        ids::UserId,
+        library::Favorite,
+    },
+    store::{FavoriteQuery, Store, StoreError},
+};
+
+type Answer<T> = Reply<UserSession, Result<T, Failure>>;
+
+impl UserSession {
+    fn read<T: 'static>(work: impl Future<Output = Result<T, StoreError>> + 'static) -> Answer<T> {
+        Reply::later(work, |_, result, _| result.map_err(Failure::from))
+    }
+}
+
+impl Serve<Profile> for UserSession {
+    fn serve(&mut self, _: Profile, cx: &mut Cx<'_, Self>) -> Answer<Option<User>> {
+        let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
+        Self::read(async move { store.user_fetch(deadline, user).await })
+    }
+}
+
+impl Serve<ListDevices> for UserSession {
+    fn serve(&mut self, _: ListDevices, cx: &mut Cx<'_, Self>) -> Answer<Vec<Device>> {
+        let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
+        Self::read(async move { store.device_list(deadline, user).await })
+    }
+}
+
+impl Serve<ListFavorites> for UserSession {
+    fn serve(&mut self, it: ListFavorites, cx: &mut Cx<'_, Self>) -> Answer<Vec<Favorite>> {
+        let (store, deadline) = (self.parts.store.clone(), self.deadline(cx));
+        let ListFavorites {
+            kind,
+            limit,
+            before,
+        } = it;
+        let query = FavoriteQuery {
+            user: self.user,
+            kind,
+            limit,
+            before,
+        };
+        Self::read(async move { store.favorite_list(deadline, query).await })
+    }
+}
+
+impl Serve<ReadChanges> for UserSession {
+    fn serve(&mut self, it: ReadChanges, cx: &mut Cx<'_, Self>) -> Answer<ChangesReply> {
+        let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
+        Self::read(read_changes(store, user, it, deadline))
+    }
+}
+
+async fn read_changes(
+    store: Store,
+    user: UserId,
+    it: ReadChanges,
+    deadline: Deadline,
+) -> Result<ChangesReply, StoreError> {
+    let after = match it.since {
+        Some(since) => since,
+        None => match store.device_attach(deadline, user, it.device).await? {
+            Some(state) => state.acked_seq,
+            None => return Ok(ChangesReply::NoDevice),
+        },
+    };
+    let Some(page) = store.log_page(deadline, user, after, it.limit).await? else {
+        return Err(StoreError::Corrupt("user without a log"));
+    };
+    let log = page.log;
+    // Ahead of a log of the same epoch is as foreign as another epoch.
+    if it.epoch.is_some_and(|epoch| epoch != log.epoch) || after > log.head_seq {
+        return Ok(ChangesReply::EpochChanged(log));
+    }
+    if after < log.floor_seq {
+        return Ok(ChangesReply::Compacted(log));
+    }
+    let events = page
+        .events
+        .into_iter()
+        .map(|e| e.into_view(log.epoch))
+        .collect();
+    Ok(ChangesReply::Page { events, log })
+}

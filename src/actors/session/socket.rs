@@ -1,0 +1,202 @@
+//! What connections, and those who watch over them, tell a session.
+
+use super::{
+    Link, UserSession,
+    messages::{Attach, AttachRefused, Detached, Drain, Frame, HeadSeen, Heard, Recheck},
+};
+use crate::{
+    actors::kernel::{Cx, Reply, Serve},
+    domain::{
+        identity::{Caller, Refusal},
+        ids::ConnId,
+        sync::{Attachment, ClientFrame, CloseCode, Effect, FrameErrorCode, ServerFrame},
+    },
+    store::{AttachState, StoreError},
+};
+
+impl UserSession {
+    fn attach(
+        &mut self,
+        it: Attach,
+        state: Result<Option<AttachState>, StoreError>,
+        cx: &mut Cx<'_, Self>,
+    ) -> Result<u32, AttachRefused> {
+        let gone = self.attaching.remove(&it.conn).unwrap_or(false);
+        let state = match state {
+            Ok(Some(state)) => state,
+            Ok(None) => return Err(AttachRefused(CloseCode::DeviceRemoved)),
+            Err(_) => return Err(AttachRefused(CloseCode::TryAgainLater)),
+        };
+        if gone {
+            return Err(AttachRefused(CloseCode::Normal));
+        }
+        // It may have been revoked while the store was asked.
+        if let Some(code) = self.refusal(&it.caller) {
+            return Err(AttachRefused(code));
+        }
+        let attachment = Attachment {
+            conn: it.conn,
+            device: it.caller.device,
+            device_id: it.caller.device_id.clone(),
+            acked_seq: state.acked_seq,
+            since: it.since,
+            token_until: token_until(&it.caller, cx),
+        };
+        self.links.insert(
+            it.conn,
+            Link {
+                caller: it.caller,
+                outlet: it.outlet,
+            },
+        );
+        self.publish_attached();
+        let effects = self.core.attach(cx.world.instant(), attachment, state.log);
+        self.apply(effects, cx);
+        Ok(cx.life)
+    }
+
+    fn refusal(&self, caller: &Caller) -> Option<CloseCode> {
+        self.parts
+            .revocations
+            .refusal(caller)
+            .map(|refusal| match refusal {
+                Refusal::DeviceRemoved => CloseCode::DeviceRemoved,
+                Refusal::TokenOver => CloseCode::TokenOver,
+            })
+    }
+
+    /// Lets go of connections whose tokens were revoked.
+    pub(super) fn recheck(&mut self, cx: &mut Cx<'_, Self>) {
+        let refused: Vec<(ConnId, CloseCode)> = self
+            .links
+            .iter()
+            .filter_map(|(conn, link)| Some((*conn, self.refusal(&link.caller)?)))
+            .collect();
+        for (conn, code) in refused {
+            let effects = self.core.evict(conn, code);
+            self.apply(effects, cx);
+        }
+    }
+
+    /// Takes a renewed token of the same device, or says why not.
+    fn renew(
+        &mut self,
+        conn: ConnId,
+        token: &str,
+        cx: &mut Cx<'_, Self>,
+    ) -> Result<(), &'static str> {
+        let link = self
+            .links
+            .get_mut(&conn)
+            .ok_or("the connection is not attached")?;
+        let caller = self
+            .parts
+            .secrets
+            .check(token, cx.world.now())
+            .map_err(|_| "the access token is not valid or has expired")?;
+        if (caller.user, caller.device) != (link.caller.user, link.caller.device) {
+            return Err("the access token belongs to another device");
+        }
+        if self.parts.revocations.refusal(&caller).is_some() {
+            return Err("the access token was revoked");
+        }
+        let until = token_until(&caller, cx);
+        link.caller = caller;
+        self.core.renewed(cx.world.instant(), conn, until);
+        Ok(())
+    }
+}
+
+/// The end of a token's life on the monotonic clock.
+fn token_until(caller: &Caller, cx: &Cx<'_, UserSession>) -> std::time::Instant {
+    let left = (caller.expires_at - cx.world.now())
+        .to_std()
+        .unwrap_or_default();
+    cx.world.instant() + left
+}
+
+impl Serve<Attach> for UserSession {
+    fn serve(
+        &mut self,
+        it: Attach,
+        cx: &mut Cx<'_, Self>,
+    ) -> Reply<Self, Result<u32, AttachRefused>> {
+        let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
+        let device = it.caller.device;
+        self.attaching.insert(it.conn, false);
+        let read = async move { store.device_attach(deadline, user, device).await };
+        Reply::later(read, |session: &mut Self, state, cx| {
+            session.attach(it, state, cx)
+        })
+    }
+}
+
+impl Serve<Frame> for UserSession {
+    fn serve(&mut self, it: Frame, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let Frame { conn, frame } = it;
+        if let ClientFrame::Auth(token, reference) = frame {
+            if let Err(detail) = self.renew(conn, &token, cx) {
+                self.core.heard(cx.world.instant(), conn);
+                let code = FrameErrorCode::TokenInvalid;
+                let error = ServerFrame::Error {
+                    code,
+                    detail: detail.to_owned(),
+                    reference,
+                };
+                self.apply(vec![Effect::Send(conn, vec![error.to_text()])], cx);
+            }
+        } else {
+            let effects = self.core.frame(cx.world.instant(), conn, frame);
+            self.apply(effects, cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl Serve<Heard> for UserSession {
+    fn serve(&mut self, it: Heard, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.core.heard(cx.world.instant(), it.0);
+        Reply::Now(())
+    }
+}
+
+impl Serve<Detached> for UserSession {
+    fn serve(&mut self, it: Detached, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        if let Some(gone) = self.attaching.get_mut(&it.0) {
+            *gone = true;
+        }
+        self.links.remove(&it.0);
+        self.publish_attached();
+        self.last_used = Some(cx.world.instant());
+        let effects = self.core.detached(it.0);
+        self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
+
+impl Serve<HeadSeen> for UserSession {
+    fn serve(&mut self, it: HeadSeen, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        if !self.links.is_empty() {
+            let effects = self.core.head_seen(it.0);
+            self.apply(effects, cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl Serve<Recheck> for UserSession {
+    fn serve(&mut self, _: Recheck, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.recheck(cx);
+        Reply::Now(())
+    }
+}
+
+impl Serve<Drain> for UserSession {
+    fn serve(&mut self, _: Drain, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let world = cx.world.clone();
+        let spread = std::time::Duration::from_secs(5);
+        let effects = self.core.evict_all(|| world.jitter(spread));
+        self.apply(effects, cx);
+        Reply::Now(())
+    }
+}

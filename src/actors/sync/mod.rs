@@ -1,0 +1,9 @@
+//! Actors of a node that serve the sync logs of all its users.
+
+mod attached;
+mod cursor_keeper;
+mod head_watcher;
+
+pub use attached::Attached;
+pub use cursor_keeper::{Advance, CursorKeeper, Flush};
+pub use head_watcher::HeadWatcher;

@@ -1,0 +1,192 @@
+//! The listeners: the public one with the API, the admin one with the metrics.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::Ordering},
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use actix_web::{
+    HttpServer,
+    dev::{Server, ServerHandle},
+    web,
+};
+
+use super::{BootError, io_error};
+use crate::{
+    actors::{Graph, kernel::Life},
+    domain::clock::World,
+    http::{
+        headers::Origins,
+        health::{self, CheckState, Readiness},
+        identity, library,
+        limit::{LimitConfig, Limits},
+        openapi,
+        stack::{self, Surface},
+        sync, ws,
+    },
+    settings::{Limits as LimitSettings, Settings},
+    telemetry::metrics::Metrics,
+};
+
+/// Connections that the system holds for a server that is busy accepting: a thousand clients that
+/// come back at once must not lose a SYN.
+const BACKLOG: u32 = 4096;
+/// A store that did not answer for so long makes the node unready.
+const STORE_SILENT: Duration = Duration::from_secs(5);
+/// How often buckets of callers who left are given back.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// Both listeners, bound and accepting.
+pub(super) struct Listeners {
+    /// Where the public one listens.
+    pub public: SocketAddr,
+    /// Where the admin one listens.
+    pub admin: SocketAddr,
+    servers: [Server; 2],
+    limits: Limits,
+}
+
+struct NodeReadiness(Graph);
+
+impl Readiness for NodeReadiness {
+    fn checks(&self) -> Vec<(&'static str, CheckState)> {
+        let Self(graph) = self;
+        let state = |good| {
+            if good {
+                CheckState::Ok
+            } else {
+                CheckState::Failed
+            }
+        };
+        let silent = graph.pulse.age(graph.world.instant());
+        let mut checks = vec![
+            ("serving", state(!graph.draining.load(Ordering::Relaxed))),
+            ("store", state(silent < STORE_SILENT)),
+        ];
+        let roots = graph.roots().into_iter();
+        let all_up = roots
+            .map(|(_, life)| life)
+            .all(|life| matches!(life, Life::Up(_)));
+        checks.push(("actors", state(all_up)));
+        checks
+    }
+}
+
+/// Binds both addresses and starts to accept.
+pub(super) fn bind(
+    settings: &Settings,
+    world: &World,
+    metrics: &Metrics,
+    graph: &Graph,
+) -> Result<Listeners, BootError> {
+    let server = &settings.server;
+    let limits = Limits::new(&limit_config(&settings.limits), world);
+    let surface = Surface {
+        world: world.clone(),
+        metrics: metrics.clone(),
+        origins: Origins::new(&server.allowed_origins)?,
+        limits: Some(limits.clone()),
+    };
+    let unlimited = Surface {
+        limits: None,
+        ..surface.clone()
+    };
+    let readiness: Arc<dyn Readiness> = Arc::new(NodeReadiness(graph.clone()));
+    let (public, admin) = (open(server.listen)?, open(server.admin_listen)?);
+    let address = |l: &TcpListener| l.local_addr().map_err(io_error("cannot tell an address"));
+    let (public_address, admin_address) = (address(&public)?, address(&admin)?);
+    let workers = match server.workers {
+        0 => available_parallelism().map_or(1, usize::from),
+        n => n,
+    };
+
+    let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
+    let public = HttpServer::new(move || {
+        stack::app(&surface)
+            .app_data(web::Data::new(graph.clone()))
+            .app_data(web::Data::from(Arc::clone(&ready)))
+            .configure(health::routes)
+            .configure(identity::routes)
+            .configure(library::routes)
+            .configure(sync::routes)
+            .configure(ws::routes)
+            .configure(openapi::routes)
+    })
+    .workers(workers)
+    .tcp_nodelay(true)
+    .backlog(BACKLOG)
+    .disable_signals()
+    .shutdown_timeout(server.shutdown_secs)
+    .listen(public)
+    .map_err(|source| BootError::Bind {
+        address: public_address,
+        source,
+    })?
+    .run();
+
+    let admin = HttpServer::new(move || {
+        stack::app(&unlimited)
+            .app_data(web::Data::from(Arc::clone(&readiness)))
+            .configure(health::routes)
+            .configure(health::metrics_route)
+    })
+    .workers(1)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .listen(admin)
+    .map_err(|source| BootError::Bind {
+        address: admin_address,
+        source,
+    })?
+    .run();
+
+    Ok(Listeners {
+        public: public_address,
+        admin: admin_address,
+        servers: [public, admin],
+        limits,
+    })
+}
+
+fn open(address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address).map_err(|source| BootError::Bind { address, source })
+}
+
+fn limit_config(it: &LimitSettings) -> LimitConfig {
+    LimitConfig {
+        ip_per_second: it.ip_per_second.get(),
+        ip_burst: it.ip_burst.get(),
+        user_per_second: it.user_per_second.get(),
+        user_burst: it.user_burst.get(),
+        auth_per_minute: it.auth_per_minute.get(),
+        auth_burst: it.auth_burst.get(),
+    }
+}
+
+impl Listeners {
+    /// Serves until a listener fails.
+    pub(super) async fn serve(&mut self) -> Result<(), BootError> {
+        let mut sweep = tokio::time::interval(SWEEP);
+        let [public, admin] = &mut self.servers;
+        let ended: io::Result<()> = loop {
+            tokio::select! {
+                result = &mut *public => break result,
+                result = &mut *admin => break result,
+                _ = sweep.tick() => self.limits.sweep(),
+            }
+        };
+        ended.map_err(io_error("a listener failed"))
+    }
+
+    /// Stops accepting, and waits for the requests and sockets in progress.
+    pub(super) async fn stop(self) {
+        let [public, admin] = self.servers;
+        let handles: [ServerHandle; 2] = [public.handle(), admin.handle()];
+        let stopping = futures_util::future::join_all(handles.map(|handle| handle.stop(true)));
+        // The servers' own futures do the work.
+        let _ = futures_util::join!(stopping, public, admin);
+    }
+}

@@ -1,0 +1,274 @@
+//! The composition root: settings → store → actor graph → listeners, and the drain in reverse.
+//!
+//! Owns the order of starting and stopping, and the threads: the store has a runtime of its own;
+//! actors that the whole node needs live on the main thread's arbiter; a user's session starts on
+//! the HTTP worker where the user arrived, its sockets beside it.
+
+mod graph;
+mod listeners;
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    actors::{Graph, session::Drain, sync::Flush},
+    domain::{
+        clock::{EntropyError, World},
+        error::FieldError,
+    },
+    settings::{self, Settings, Synchronous},
+    store::{
+        DataLock, Database, KeysError, LockError, MasterKey, OpenError, Store, StoreConfig,
+        StoreError, StoreMetrics,
+    },
+    telemetry::metrics::Metrics,
+};
+
+/// Why the server did not start, or stopped with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The data folder is in use, or cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store did not answer.
+    #[error("the store does not answer: {0}")]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// A setting that only shows itself here.
+    #[error("{0}")]
+    Setting(#[from] FieldError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// The setting's value.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file, thread or signal cannot be had.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
+    move |source| BootError::Io { what, source }
+}
+
+/// Serves until told to stop.
+#[must_use]
+pub fn serve(settings: Settings) -> ExitCode {
+    raise_file_limit();
+    finish(with_store_runtime(|runtime| {
+        let run = run(settings, runtime.handle().clone());
+        actix_rt::System::new().block_on(run)
+    }))
+}
+
+/// Brings the schema up to date.
+#[must_use]
+pub fn migrate(settings: Settings) -> ExitCode {
+    finish(with_store_runtime(|runtime| {
+        runtime.block_on(async {
+            let _lock = DataLock::acquire(&settings.data_dir)?;
+            let (world, metrics) = (World::system(), Metrics::new());
+            open_store(&settings, &world, runtime.handle(), &metrics)
+                .await?
+                .close()
+                .await;
+            say("the schema is up to date\n");
+            Ok(())
+        })
+    }))
+}
+
+fn with_store_runtime(
+    work: impl FnOnce(&Runtime) -> Result<(), BootError>,
+) -> Result<(), BootError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("store")
+        .enable_all()
+        .build()
+        .map_err(io_error("cannot start the store's threads"))?;
+    let result = work(&runtime);
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    result
+}
+
+fn finish(result: Result<(), BootError>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when standard error is gone as well.
+            let _ = writeln!(io::stderr(), "listen-stream: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints for a person, which must not fail the server when nobody listens.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// One descriptor a socket: as many as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+async fn open_store(
+    settings: &Settings,
+    world: &World,
+    runtime: &tokio::runtime::Handle,
+    metrics: &Metrics,
+) -> Result<Store, OpenError> {
+    let database = match &settings.database.url {
+        Some(url) => Database::Postgres(url.expose().to_owned()),
+        None => Database::Sqlite(settings.sqlite_path()),
+    };
+    let config = StoreConfig {
+        database,
+        max_connections: settings.database.max_connections,
+        read_connections: settings.database.read_connections,
+        write_timeout: Duration::from_millis(settings.database.write_timeout_ms),
+        read_timeout: Duration::from_millis(settings.database.read_timeout_ms),
+        synchronous_full: settings.database.synchronous == Synchronous::Full,
+    };
+    let metrics = metrics.register(StoreMetrics::register);
+    Store::open(config, world.clone(), runtime.clone(), metrics).await
+}
+
+fn master_key(settings: &Settings, world: &World) -> Result<MasterKey, KeysError> {
+    match &settings.keys.master_key {
+        settings::MasterKey::Given(key) => MasterKey::from_base64(key.expose()),
+        settings::MasterKey::DataFolder(path) if path.exists() => MasterKey::from_file(path),
+        settings::MasterKey::DataFolder(path) => MasterKey::create_file(path, world),
+    }
+}
+
+async fn run(settings: Settings, runtime: tokio::runtime::Handle) -> Result<(), BootError> {
+    let _lock = DataLock::acquire(&settings.data_dir)?;
+    let (world, metrics) = (World::system(), Metrics::new());
+    let store = open_store(&settings, &world, &runtime, &metrics).await?;
+    let result = serve_store(&settings, &world, &metrics, &store).await;
+    store.close().await;
+    result
+}
+
+async fn serve_store(
+    settings: &Settings,
+    world: &World,
+    metrics: &Metrics,
+    store: &Store,
+) -> Result<(), BootError> {
+    let master = master_key(settings, world)?;
+    let secrets = Arc::new(
+        store
+            .secrets_load(world.instant() + START_BUDGET, &master)
+            .await?,
+    );
+    let graph = graph::start(settings, world, metrics, store, secrets).await?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(io_error("cannot hear SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("cannot hear SIGINT"))?;
+    let mut listeners = listeners::bind(settings, world, metrics, &graph)?;
+    announce(settings, &listeners)?;
+
+    let stopped = tokio::select! {
+        result = listeners.serve() => result,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    // A second signal ends the wait.
+    tokio::select! {
+        () = drain(&graph, listeners, Duration::from_secs(settings.server.shutdown_secs)) => {}
+        _ = terminate.recv() => tracing::warn!("stopped without finishing the drain"),
+        _ = interrupt.recv() => tracing::warn!("stopped without finishing the drain"),
+    }
+    // It says where a server listens; none does any more.
+    let _ = fs::remove_file(settings.data_dir.join(LISTEN_FILE));
+    stopped
+}
+
+/// How long the first reads of a start may take.
+const START_BUDGET: Duration = Duration::from_secs(10);
+/// Says where the server that holds the data folder listens.
+const LISTEN_FILE: &str = "listen.json";
+
+fn announce(settings: &Settings, listeners: &listeners::Listeners) -> Result<(), BootError> {
+    let (public, admin) = (listeners.public, listeners.admin);
+    let addresses = serde_json::json!({ "listen": public, "admin_listen": admin }).to_string();
+    write_whole(&settings.data_dir.join(LISTEN_FILE), &addresses)
+        .map_err(io_error("cannot write listen.json"))?;
+    tracing::info!(%public, %admin, "ready");
+    let mut text = format!(
+        "listen-stream is ready\n  API      http://{public}   (browse it: http://{public}/v1/docs/)\n  \
+         metrics  http://{admin}/metrics\n  data     {}\n",
+        settings.data_dir.display()
+    );
+    if settings.sms.provider == settings::SmsProvider::Console {
+        let log = graph::sms_log(settings);
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "  codes    {} (the development SMS provider)",
+            log.display()
+        );
+    }
+    say(&text);
+    Ok(())
+}
+
+/// So that a reader never sees half of it.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let part = path.with_extension("part");
+    fs::write(&part, text)?;
+    fs::rename(part, path)
+}
+
+/// Turns the node away: readiness first, then every socket with a goodbye, requests in progress,
+/// and last the cursors.
+async fn drain(graph: &Graph, listeners: listeners::Listeners, patience: Duration) {
+    tracing::info!("draining");
+    graph.draining.store(true, Ordering::Relaxed);
+    for (_, session) in graph.sessions.all() {
+        // A session that is not up has no socket.
+        let _ = session.tell(Drain);
+    }
+    listeners.stop().await;
+    let deadline = graph.world.instant() + patience;
+    if graph.cursors.ask(Flush, deadline).await.is_err() {
+        tracing::warn!("the last cursors were not stored: some events will be sent again");
+    }
+    tracing::info!("stopped");
+}

@@ -1,0 +1,92 @@
+//! Who is calling. A handler that takes an [`Authed`] cannot be reached without a good token.
+//!
+//! Reads the published snapshots (keys, revocations) and the limiters; never the store.
+
+use std::future::{Ready, ready};
+
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
+
+use super::{error::ApiError, limit::Limits};
+use crate::{
+    actors::{Failure, Graph, kernel::CallError, kernel::Deadline},
+    domain::{
+        error::ErrorCode,
+        identity::{Caller, TokenError},
+    },
+};
+
+/// The graph, for handlers.
+pub type Actors = web::Data<Graph>;
+
+/// How long a handler waits for an actor's answer.
+const BUDGET: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// When a request that begins now gives up waiting.
+pub fn deadline(graph: &Graph) -> Deadline {
+    graph.world.instant() + BUDGET
+}
+
+/// A caller with a good access token, within their rate.
+#[derive(Debug)]
+pub struct Authed(pub Caller);
+
+impl FromRequest for Authed {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(authenticate(req).map(Self))
+    }
+}
+
+/// The caller that the `Authorization` header proves.
+pub fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
+    let graph = app_data::<Graph>(req)?;
+    let header = req
+        .headers()
+        .get(header::AUTHORIZATION)
+        .ok_or(ErrorCode::Unauthenticated)?;
+    let token = header
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| {
+            ApiError::new(ErrorCode::Unauthenticated).detail("expected Authorization: Bearer …")
+        })?;
+    let caller = graph
+        .secrets
+        .check(token, graph.world.now())
+        .map_err(|e| match e {
+            TokenError::Invalid => ErrorCode::TokenInvalid,
+            TokenError::Expired => ErrorCode::TokenExpired,
+        })?;
+    if graph.revocations.refusal(&caller).is_some() {
+        return Err(ErrorCode::TokenRevoked.into());
+    }
+    app_data::<Limits>(req)?.check_user(req, caller.user)?;
+    Ok(caller)
+}
+
+fn app_data<T: 'static>(req: &HttpRequest) -> Result<&web::Data<T>, ApiError> {
+    req.app_data::<web::Data<T>>()
+        .ok_or_else(|| ApiError::new(ErrorCode::Internal).detail("application data is missing"))
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let error = Self::new(failure.code());
+        match failure {
+            Failure::Quarantined { retry_after } => error.retry_after(retry_after.as_secs().max(1)),
+            _ => error,
+        }
+        .source(failure)
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(e: CallError) -> Self {
+        Failure::from(e).into()
+    }
+}

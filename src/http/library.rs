@@ -1,0 +1,217 @@
+//! A user's favorites.
+
+use actix_web::{HttpResponse, web};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    error::ApiError,
+    extract::{Actors, Authed, deadline},
+    headers::SYNC_SEQ,
+    json::{Path, Query},
+    openapi::Problem,
+};
+use crate::{
+    actors::session::{Done, ListFavorites, PutFavorite, RemoveFavorite, RestoreFavorite},
+    domain::{
+        error::{ErrorCode, FieldError},
+        ids::FavoriteId,
+        library::{Favorite, FavoriteKey, FavoriteType},
+    },
+};
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct FavoriteList {
+    /// Only favorites of this type.
+    #[serde(rename = "type")]
+    kind: Option<FavoriteType>,
+    /// 1 to 200; 50 when left out.
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of favorites, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FavoritePage {
+    items: Vec<Favorite>,
+    /// Names the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+/// Make something a favorite.
+#[utoipa::path(put, path = "/v1/me/favorites/{type}/{target_id}", tag = "favorites",
+    params(FavoriteKey), security(("bearer" = [])),
+    responses((status = 201, description = "It is one now", body = Favorite, headers(("Sync-Seq" = i64))),
+              (status = 200, description = "It was one", body = Favorite, headers(("Sync-Seq" = i64)))))]
+pub async fn put(
+    graph: Actors,
+    Authed(caller): Authed,
+    Path(key): Path<FavoriteKey>,
+) -> Result<HttpResponse, ApiError> {
+    let ask = PutFavorite {
+        key,
+        origin: caller.device_id,
+    };
+    let Done {
+        value: (favorite, added),
+        seq,
+    } = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    let mut answer = if added {
+        HttpResponse::Created()
+    } else {
+        HttpResponse::Ok()
+    };
+    Ok(answer.insert_header((SYNC_SEQ, seq)).json(favorite))
+}
+
+/// Remove a favorite. It can be restored.
+#[utoipa::path(delete, path = "/v1/me/favorites/{type}/{target_id}", tag = "favorites",
+    params(FavoriteKey), security(("bearer" = [])),
+    responses((status = 204, description = "It is none", headers(("Sync-Seq" = i64))),
+              (status = 404, description = "`favorite_not_found`: it never was one", body = Problem)))]
+pub async fn remove(
+    graph: Actors,
+    Authed(caller): Authed,
+    Path(key): Path<FavoriteKey>,
+) -> Result<HttpResponse, ApiError> {
+    let ask = RemoveFavorite {
+        key,
+        origin: caller.device_id,
+    };
+    let Done { value: known, seq } = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    if known {
+        Ok(HttpResponse::NoContent()
+            .insert_header((SYNC_SEQ, seq))
+            .finish())
+    } else {
+        Err(ErrorCode::FavoriteNotFound.into())
+    }
+}
+
+/// Bring a removed favorite back, as old as it was.
+#[utoipa::path(post, path = "/v1/me/favorites/{type}/{target_id}/restore", tag = "favorites",
+    params(FavoriteKey), security(("bearer" = [])),
+    responses((status = 200, description = "It is one", body = Favorite, headers(("Sync-Seq" = i64))),
+              (status = 404, description = "`favorite_not_found`: it never was one", body = Problem)))]
+pub async fn restore(
+    graph: Actors,
+    Authed(caller): Authed,
+    Path(key): Path<FavoriteKey>,
+) -> Result<HttpResponse, ApiError> {
+    let ask = RestoreFavorite {
+        key,
+        origin: caller.device_id,
+    };
+    let Done { value, seq } = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    let favorite = value.ok_or(ErrorCode::FavoriteNotFound)?;
+    Ok(HttpResponse::Ok()
+        .insert_header((SYNC_SEQ, seq))
+        .json(favorite))
+}
+
+/// The user's favorites.
+#[utoipa::path(get, path = "/v1/me/favorites", tag = "favorites",
+    params(FavoriteList), security(("bearer" = [])),
+    responses((status = 200, description = "Newest first", body = FavoritePage)))]
+pub async fn list(
+    graph: Actors,
+    Authed(caller): Authed,
+    Query(query): Query<FavoriteList>,
+) -> Result<HttpResponse, ApiError> {
+    let limit = page_limit(query.limit)?;
+    let before = query.cursor.as_deref().map(read_cursor).transpose()?;
+    // One more than asked for tells whether there is a next page.
+    let ask = ListFavorites {
+        kind: query.kind,
+        limit: limit + 1,
+        before,
+    };
+    let mut items = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let next_cursor = items
+        .last()
+        .filter(|_| more)
+        .map(|f| write_cursor(f.created_at, f.id));
+    Ok(HttpResponse::Ok().json(FavoritePage { items, next_cursor }))
+}
+
+/// The size of a page: 1 to 200, 50 when left out.
+pub(super) fn page_limit(limit: Option<u32>) -> Result<u32, FieldError> {
+    match limit.unwrap_or(50) {
+        limit @ 1..=200 => Ok(limit),
+        _ => Err(FieldError::new("limit", "1 to 200")),
+    }
+}
+
+/// A place in a list that is sorted by time and id, opaque to the client.
+fn write_cursor(at: DateTime<Utc>, id: FavoriteId) -> String {
+    let mut bytes = [0; 24];
+    bytes[..8].copy_from_slice(&at.timestamp_micros().to_be_bytes());
+    bytes[8..].copy_from_slice(id.0.as_bytes());
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read_cursor(text: &str) -> Result<(DateTime<Utc>, FavoriteId), FieldError> {
+    let read = || {
+        let bytes: [u8; 24] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let micros = i64::from_be_bytes(bytes[..8].try_into().ok()?);
+        let id = Uuid::from_slice(&bytes[8..]).ok()?;
+        Some((DateTime::from_timestamp_micros(micros)?, FavoriteId(id)))
+    };
+    read().ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
+}
+
+/// Registers the routes.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(web::resource("/v1/me/favorites").route(web::get().to(list)))
+        .service(
+            web::resource("/v1/me/favorites/{type}/{target_id}")
+                .route(web::put().to(put))
+                .route(web::delete().to(remove)),
+        )
+        .service(
+            web::resource("/v1/me/favorites/{type}/{target_id}/restore")
+                .route(web::post().to(restore)),
+        );
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn cursors_come_back(micros in 0_i64..4_102_444_800_000_000, id: u128) {
+            let at = DateTime::from_timestamp_micros(micros).unwrap();
+            let id = FavoriteId(Uuid::from_u128(id));
+            prop_assert_eq!(read_cursor(&write_cursor(at, id)), Ok((at, id)));
+        }
+
+        #[test]
+        fn any_cursor_is_read_without_harm(text in "\\PC{0,64}") {
+            let _ = read_cursor(&text);
+        }
+    }
+}
