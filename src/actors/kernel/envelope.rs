@@ -142,16 +142,48 @@ impl<A: Unit> Cx<'_, A> {
     }
 }
 
+/// Messages that an actor handles before it lets its own work and its neighbours run. The framework
+/// would empty the mailbox first, which under a flood is never.
+const TURN: u32 = 64;
+
 /// Holds a unit within the framework.
 pub struct Shell<A: Unit> {
-    pub(super) unit: A,
-    pub(super) gate: std::sync::Arc<Gate>,
-    pub(super) meters: Meters,
-    pub(super) world: World,
-    pub(super) life: u32,
+    unit: A,
+    gate: std::sync::Arc<Gate>,
+    meters: Meters,
+    world: World,
+    life: u32,
+    /// Messages taken in this turn.
+    taken: u32,
 }
 
 impl<A: Unit> Shell<A> {
+    pub(super) const fn new(
+        unit: A,
+        gate: std::sync::Arc<Gate>,
+        meters: Meters,
+        world: World,
+        life: u32,
+    ) -> Self {
+        Self {
+            unit,
+            gate,
+            meters,
+            world,
+            life,
+            taken: 0,
+        }
+    }
+
+    /// Ends the actor's turn when it took enough messages.
+    fn take_turns(&mut self, ctx: &mut Context<Self>) {
+        self.taken += 1;
+        if self.taken == TURN {
+            self.taken = 0;
+            ctx.wait(actix::fut::wrap_future(tokio::task::yield_now()));
+        }
+    }
+
     fn with<T>(
         &mut self,
         ctx: &mut Context<Self>,
@@ -191,11 +223,19 @@ pub(super) struct Envelope<M: Ask> {
     pub msg: M,
     pub span: Span,
     pub sent: std::time::Instant,
-    /// Neither for what is only told.
-    pub asked: Option<Asked<M::Reply>>,
+    pub way: Way<M::Reply>,
 }
 
-/// What an ask has beyond a tell.
+/// What is owed for a message. While a permit is held the actor does not rest.
+pub(super) enum Way<T> {
+    /// Nothing; the permit is held until its turn comes.
+    Told(Permit),
+    /// An answer; the permit is held until then.
+    Asked(Asked<T>),
+}
+
+/// The way back of an ask. Whether used or dropped, the permit is given back first: who hears of
+/// the end finds room for the next ask.
 pub(super) struct Asked<T> {
     pub deadline: Deadline,
     pub permit: Permit,
@@ -204,9 +244,9 @@ pub(super) struct Asked<T> {
 
 impl<T> Asked<T> {
     fn answer(self, value: T) {
+        drop(self.permit);
         // The caller may be gone.
         let _ = self.answer.send(value);
-        drop(self.permit);
     }
 }
 
@@ -222,9 +262,17 @@ impl<A: Serve<M>, M: Ask> Handler<Envelope<M>> for Shell<A> {
             msg,
             span,
             sent,
-            asked,
+            way,
         } = envelope;
+        self.take_turns(ctx);
         let begun = self.world.instant();
+        let asked = match way {
+            Way::Told(permit) => {
+                drop(permit);
+                None
+            }
+            Way::Asked(asked) => Some(asked),
+        };
         if asked
             .as_ref()
             .is_some_and(|a| a.answer.is_closed() || a.deadline <= begun)

@@ -15,7 +15,7 @@ use tracing::Span;
 use super::{
     Ask, Class, Deadline,
     admission::{Gate, Permit, Refusal},
-    envelope::{Asked, Envelope, Observe, Serve, Shell, Unit},
+    envelope::{Asked, Envelope, Observe, Serve, Shell, Unit, Way},
     meter::Meters,
 };
 use crate::domain::clock::World;
@@ -38,6 +38,15 @@ pub enum CallError {
         /// When it will be tried again.
         retry_after: Duration,
     },
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Full => Self::Overloaded,
+            Refusal::Closed => Self::Gone,
+        }
+    }
 }
 
 /// What life an actor is in.
@@ -91,15 +100,12 @@ impl<A: Unit> Handle<A> {
     where
         A: Serve<M>,
     {
-        match self.enter::<M>() {
-            Ok(permit) => self.deliver(permit, msg, deadline).await,
-            Err(Refusal::Full) => Err(CallError::Overloaded),
-            Err(Refusal::Closed) => Err(CallError::Gone),
-        }
+        let permit = self.enter(M::CLASS)?;
+        self.deliver(permit, msg, deadline).await
     }
 
-    pub(super) fn enter<M: Ask>(&self) -> Result<Permit, Refusal> {
-        self.0.gate.enter(M::CLASS).inspect_err(|refusal| {
+    pub(super) fn enter(&self, class: Class) -> Result<Permit, Refusal> {
+        self.0.gate.enter(class).inspect_err(|refusal| {
             if *refusal == Refusal::Full {
                 self.0.meters.1.shed.inc();
             }
@@ -120,7 +126,7 @@ impl<A: Unit> Handle<A> {
             msg,
             span: Span::current(),
             sent: self.0.world.instant(),
-            asked: Some(Asked {
+            way: Way::Asked(Asked {
                 deadline,
                 permit,
                 answer,
@@ -148,10 +154,11 @@ impl<A: Unit> Handle<A> {
         }
     }
 
-    /// Tells, without waiting. Never shed; lost when the actor is not up, or fails before it gets there.
+    /// Tells, without waiting. Let in as [`Class::Control`] whatever the message's class, so not
+    /// shed; lost when the actor is not up, or fails before it gets there.
     ///
     /// # Errors
-    /// [`CallError::Gone`] when the actor is not up.
+    /// [`CallError::Gone`] when the actor is not up, `Overloaded` when a million tells wait there.
     pub fn tell<M: Ask<Reply = ()>>(&self, msg: M) -> Result<(), CallError>
     where
         A: Serve<M>,
@@ -160,7 +167,7 @@ impl<A: Unit> Handle<A> {
             msg,
             span: Span::current(),
             sent: self.0.world.instant(),
-            asked: None,
+            way: Way::Told(self.enter(Class::Control)?),
         };
         hand_over(&self.0.state.borrow(), envelope, &self.0.world).map_err(|_| CallError::Gone)
     }

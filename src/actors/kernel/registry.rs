@@ -78,7 +78,7 @@ where
     {
         loop {
             let handle = self.get_or_start(key);
-            match handle.enter::<M>() {
+            match handle.enter(M::CLASS) {
                 Ok(permit) => return handle.deliver(permit, msg, deadline).await,
                 Err(Refusal::Full) => return Err(CallError::Overloaded),
                 Err(Refusal::Closed) => self.wait_for_rest(key, &handle, deadline).await?,
@@ -108,6 +108,9 @@ where
 
     /// The actor of `key`, started on the current arbiter if there is none. Of several callers at
     /// once one starts it.
+    ///
+    /// # Panics
+    /// Outside an arbiter there is nowhere to start it.
     #[must_use]
     pub fn get_or_start(&self, key: &K) -> Handle<A> {
         match self.actors.entry(key.clone()) {

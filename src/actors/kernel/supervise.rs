@@ -73,13 +73,13 @@ impl Kernel {
             it.meters.1.live.inc();
             loop {
                 let run = async {
-                    let shell = Shell {
-                        unit: make(),
-                        gate: Arc::clone(&it.gate),
-                        meters: it.meters.clone(),
-                        world: it.world.clone(),
+                    let shell = Shell::new(
+                        make(),
+                        Arc::clone(&it.gate),
+                        it.meters.clone(),
+                        it.world.clone(),
                         life,
-                    };
+                    );
                     context.into_future(shell).await;
                 };
                 if AssertUnwindSafe(run).catch_unwind().await.is_ok() {
