@@ -106,6 +106,15 @@ impl Gate {
             .is_ok()
     }
 
+    /// Closes for good, whatever is in progress: its actor ended.
+    pub(super) fn close(&self) {
+        self.state.fetch_or(CLOSED, SeqCst);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.load(SeqCst) & CLOSED != 0
+    }
+
     /// What is in progress of a class.
     pub(super) fn in_progress(&self, class: Class) -> u64 {
         (self.state.load(SeqCst) >> class.shift()) & LANE
