@@ -1,0 +1,7 @@
+//! Proves the actor kernel on tiny actors that fail on purpose.
+
+mod delivery;
+mod failure;
+mod probe;
+mod resting;
+mod seen;
