@@ -42,7 +42,7 @@ pub struct RevocationSet {
 
 impl RevocationSet {
     /// Puts a revocation in force; says whether it was news.
-    #[must_use]
+    #[expect(clippy::must_use_candidate, reason = "mostly called for its effect")]
     pub fn add(&self, revocation: &Revocation) -> bool {
         let mut entry = self
             .entries
