@@ -1,11 +1,18 @@
 //! The master key, and the server's keys that are stored sealed under it.
 
-use std::{path::Path, time::Instant};
+use std::{fs::OpenOptions, io::Write, path::Path, time::Instant};
 
-use super::{Store, StoreError};
+use aes_gcm::{
+    Aes256Gcm,
+    aead::{Aead, KeyInit, Nonce, Payload},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, Utc};
+
+use super::{Store, StoreError, Tx, command::Command, error::Failed, on_pool, on_tx};
 use crate::domain::{
     clock::{EntropyError, World},
-    identity::Secrets,
+    identity::{KeyMaterial, Secrets},
 };
 
 /// The key that seals all other keys. It never enters the database.
@@ -46,21 +53,36 @@ pub enum KeysError {
     Store(#[from] StoreError),
 }
 
+/// Signs access tokens.
+const ACCESS: &str = "access_token";
+/// The root of all derived keys.
+const ROOT: &str = "root";
+/// The keys of the first start have these names, so that two processes that start at once make
+/// one set.
+const FIRST: [(&str, &str); 2] = [(ACCESS, "access-1"), (ROOT, "root-1")];
+
 impl MasterKey {
     /// Reads base64 of 32 bytes.
     ///
     /// # Errors
     /// [`KeysError::BadMasterKey`].
-    pub fn from_base64(_text: &str) -> Result<Self, KeysError> {
-        Err(KeysError::BadMasterKey)
+    pub fn from_base64(text: &str) -> Result<Self, KeysError> {
+        let bytes = STANDARD
+            .decode(text.trim())
+            .map_err(|_| KeysError::BadMasterKey)?;
+        bytes
+            .try_into()
+            .map(Self)
+            .map_err(|_| KeysError::BadMasterKey)
     }
 
     /// Reads a file that holds base64 of 32 bytes.
     ///
     /// # Errors
     /// [`KeysError::File`] and [`KeysError::BadMasterKey`].
-    pub fn from_file(_path: &Path) -> Result<Self, KeysError> {
-        Err(KeysError::BadMasterKey)
+    pub fn from_file(path: &Path) -> Result<Self, KeysError> {
+        let text = std::fs::read_to_string(path).map_err(|e| file_error(path, e))?;
+        Self::from_base64(&text)
     }
 
     /// Makes a key and a file that holds it, for its owner only. One that is there is kept and an
@@ -68,8 +90,61 @@ impl MasterKey {
     ///
     /// # Errors
     /// [`KeysError::File`] and [`KeysError::Randomness`].
-    pub fn create_file(_path: &Path, _world: &World) -> Result<Self, KeysError> {
-        Err(KeysError::BadMasterKey)
+    pub fn create_file(path: &Path, world: &World) -> Result<Self, KeysError> {
+        let key = Self(world.bytes()?);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let mut file = options.open(path).map_err(|e| file_error(path, e))?;
+        let text = STANDARD.encode(key.0) + "\n";
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.sync_all())
+            .map_err(|e| file_error(path, e))?;
+        Ok(key)
+    }
+
+    /// base64 of `nonce ‖ ciphertext ‖ tag`; bound to the key's name and purpose.
+    fn seal(&self, row: &NewKey, bytes: &[u8; 32], nonce: [u8; 12]) -> Option<String> {
+        let cipher = Aes256Gcm::new(&self.0.into());
+        let aad = format!("{}{}", row.kid, row.purpose);
+        let payload = Payload {
+            msg: bytes,
+            aad: aad.as_bytes(),
+        };
+        let sealed = cipher
+            .encrypt(&Nonce::<Aes256Gcm>::from(nonce), payload)
+            .ok()?;
+        let mut out = nonce.to_vec();
+        out.extend_from_slice(&sealed);
+        Some(STANDARD.encode(out))
+    }
+
+    /// Opens what [`Self::seal`] made under the same master key, name and purpose.
+    fn open(&self, row: &KeyRow) -> Option<[u8; 32]> {
+        let sealed = STANDARD.decode(&row.sealed).ok()?;
+        let (nonce, rest) = sealed.split_at_checked(12)?;
+        let nonce: [u8; 12] = nonce.try_into().ok()?;
+        let aad = format!("{}{}", row.kid, row.purpose);
+        let payload = Payload {
+            msg: rest,
+            aad: aad.as_bytes(),
+        };
+        Aes256Gcm::new(&self.0.into())
+            .decrypt(&Nonce::<Aes256Gcm>::from(nonce), payload)
+            .ok()?
+            .try_into()
+            .ok()
+    }
+}
+
+fn file_error(path: &Path, reason: std::io::Error) -> KeysError {
+    KeysError::File {
+        path: path.display().to_string(),
+        reason,
     }
 }
 
@@ -80,9 +155,102 @@ impl Store {
     /// [`KeysError`].
     pub async fn secrets_load(
         &self,
-        _deadline: Instant,
-        _master: &MasterKey,
+        deadline: Instant,
+        master: &MasterKey,
     ) -> Result<Secrets, KeysError> {
-        Err(KeysError::BadMasterKey)
+        let mut rows = self.key_rows(deadline).await?;
+        let missing: Vec<_> = FIRST
+            .into_iter()
+            .filter(|(purpose, _)| !rows.iter().any(|row| row.purpose == *purpose))
+            .collect();
+        if !missing.is_empty() {
+            // A wrong master key must not add keys of its own beside those it cannot open.
+            opened(master, &rows)?;
+            for (purpose, kid) in missing {
+                self.key_make(deadline, master, kid, purpose).await?;
+            }
+            rows = self.key_rows(deadline).await?;
+        }
+        let mut keys = opened(master, &rows)?;
+        let is_root = |row: &KeyRow| row.purpose == ROOT;
+        let root = rows
+            .iter()
+            .position(is_root)
+            .map(|at| keys[at].bytes)
+            .ok_or(StoreError::Corrupt("no root key"))?;
+        let mut rows = rows.iter();
+        keys.retain(|_| rows.next().is_some_and(|row| !is_root(row)));
+        Ok(Secrets::new(keys, &root))
+    }
+
+    async fn key_make(
+        &self,
+        deadline: Instant,
+        master: &MasterKey,
+        kid: &'static str,
+        purpose: &'static str,
+    ) -> Result<(), KeysError> {
+        let world = &self.inner.world;
+        let mut row = NewKey {
+            kid,
+            purpose,
+            sealed: String::new(),
+            created_at: world.now(),
+        };
+        row.sealed = master
+            .seal(&row, &world.bytes()?, world.bytes()?)
+            .ok_or(KeysError::BadMasterKey)?;
+        Ok(self.write(deadline, row).await?)
+    }
+
+    /// Every key, the newest first.
+    async fn key_rows(&self, deadline: Instant) -> Result<Vec<KeyRow>, StoreError> {
+        self.read("secret_keys", deadline, async |db| {
+            Ok(on_pool!(&db, pool => sqlx::query_as(
+                "SELECT kid, purpose, sealed FROM secret_keys ORDER BY created_at DESC, kid DESC")
+                .fetch_all(pool).await?))
+        })
+        .await
+    }
+}
+
+/// The rows' keys, in their order.
+fn opened(master: &MasterKey, rows: &[KeyRow]) -> Result<Vec<KeyMaterial>, KeysError> {
+    rows.iter()
+        .map(|row| {
+            let bytes = master.open(row).ok_or(KeysError::WrongMasterKey)?;
+            Ok(KeyMaterial {
+                kid: row.kid.clone(),
+                bytes,
+            })
+        })
+        .collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct KeyRow {
+    kid: String,
+    purpose: String,
+    sealed: String,
+}
+
+struct NewKey {
+    kid: &'static str,
+    purpose: &'static str,
+    sealed: String,
+    created_at: DateTime<Utc>,
+}
+
+impl Command for NewKey {
+    const NAME: &'static str = "secret_key_make";
+    type Out = ();
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
+        on_tx!(tx, conn => sqlx::query(
+            "INSERT INTO secret_keys (kid, purpose, sealed, created_at) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (kid) DO NOTHING")
+            .bind(self.kid).bind(self.purpose).bind(&self.sealed).bind(self.created_at)
+            .execute(conn).await?.rows_affected());
+        Ok(())
     }
 }

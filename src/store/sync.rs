@@ -1,12 +1,19 @@
 //! The sync log and the devices' cursors.
 
-use std::time::Instant;
+use std::{collections::HashMap, fmt::Write, time::Instant};
 
-use super::{Store, StoreError};
+use chrono::{DateTime, Utc};
+use sqlx::{AssertSqlSafe, types::Json};
+
+use super::{Store, StoreError, Tx, command::Command, error::Failed, on_pool, on_tx};
 use crate::domain::{
-    ids::{DeviceId, Epoch, UserId},
-    sync::{Event, LogHead, Position},
+    identity::ClientDeviceId,
+    ids::{DeviceId, Epoch, EventId, UserId},
+    sync::{Event, LogHead, NewEvent, Position},
 };
+
+/// Rows that one statement names.
+const CHUNK: usize = 500;
 
 /// What a device that attaches starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +53,29 @@ impl Store {
     /// [`StoreError`].
     pub async fn log_heads(
         &self,
-        _deadline: Instant,
-        _users: &[UserId],
+        deadline: Instant,
+        users: &[UserId],
     ) -> Result<Vec<(UserId, LogHead)>, StoreError> {
-        Err(StoreError::Unavailable)
+        let users = users.to_vec();
+        self.read("log_heads", deadline, async move |db| {
+            let mut heads = Vec::with_capacity(users.len());
+            for chunk in users.chunks(CHUNK) {
+                let sql = format!(
+                    "SELECT user_id, epoch, head_seq, floor_seq FROM user_logs WHERE user_id IN ({})",
+                    places(chunk.len(), 1)
+                );
+                let rows: Vec<HeadRow> = on_pool!(&db, pool => {
+                    let mut query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false);
+                    for user in chunk {
+                        query = query.bind(*user);
+                    }
+                    query.fetch_all(pool).await?
+                });
+                heads.extend(rows.iter().map(|row| (row.user_id, row.head())));
+            }
+            Ok(heads)
+        })
+        .await
     }
 
     /// What a device that attaches starts from; `None` when the user has no such device.
@@ -58,11 +84,19 @@ impl Store {
     /// [`StoreError`].
     pub async fn device_attach(
         &self,
-        _deadline: Instant,
-        _user: UserId,
-        _device: DeviceId,
+        deadline: Instant,
+        user: UserId,
+        device: DeviceId,
     ) -> Result<Option<AttachState>, StoreError> {
-        Err(StoreError::Unavailable)
+        self.read("device_attach", deadline, async move |db| {
+            let row: Option<CursorRow> = on_pool!(&db, pool => sqlx::query_as(CURSOR)
+                .bind(device).bind(user).fetch_optional(pool).await?);
+            Ok(row.map(|row| AttachState {
+                acked_seq: row.acked_seq,
+                log: row.log.head(),
+            }))
+        })
+        .await
     }
 
     /// At most `limit` events after `after`; `None` when there is no such user. What the log's
@@ -72,12 +106,30 @@ impl Store {
     /// [`StoreError`]; [`StoreError::Corrupt`] when an event above the floor is missing.
     pub async fn log_page(
         &self,
-        _deadline: Instant,
-        _user: UserId,
-        _after: i64,
-        _limit: u32,
+        deadline: Instant,
+        user: UserId,
+        after: i64,
+        limit: u32,
     ) -> Result<Option<LogPage>, StoreError> {
-        Err(StoreError::Unavailable)
+        self.read("log_page", deadline, async move |db| {
+            // One statement, so that the events and the ends are of one moment.
+            let rows: Vec<PageRow> = on_pool!(&db, pool => sqlx::query_as(
+                "SELECT l.user_id, l.epoch, l.head_seq, l.floor_seq,
+                     e.seq, e.id, e.event_type, e.data, e.origin_device_id, e.created_at
+                 FROM user_logs l
+                 LEFT JOIN (SELECT user_id, seq, id, event_type, data, origin_device_id, created_at
+                            FROM sync_events WHERE user_id = $1 AND seq > $2
+                            ORDER BY seq LIMIT $3) e ON e.user_id = l.user_id
+                 WHERE l.user_id = $1 ORDER BY e.seq")
+                .bind(user).bind(after).bind(i64::from(limit)).fetch_all(pool).await?);
+            let Some(log) = rows.first().map(|row| row.log.head()) else {
+                return Ok(None);
+            };
+            let events: Vec<Event> = rows.into_iter().filter_map(PageRow::into_event).collect();
+            check_page(&log, after, limit, &events)?;
+            Ok(Some(LogPage { log, events }))
+        })
+        .await
     }
 
     /// Moves many devices' cursors, forward only; devices that are gone are passed over.
@@ -86,10 +138,22 @@ impl Store {
     /// [`StoreError`].
     pub async fn cursors_advance(
         &self,
-        _deadline: Instant,
-        _cursors: &[(DeviceId, i64)],
+        deadline: Instant,
+        cursors: &[(DeviceId, i64)],
     ) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable)
+        // A device named twice would have two rows to be updated from.
+        let mut newest = HashMap::with_capacity(cursors.len());
+        for &(device, seq) in cursors {
+            let known = newest.entry(device).or_insert(seq);
+            *known = seq.max(*known);
+        }
+        let mut cursors: Vec<_> = newest.into_iter().collect();
+        // Every node goes through devices in one order, against deadlocks.
+        cursors.sort_unstable();
+        for chunk in cursors.chunks(CHUNK) {
+            self.write(deadline, Advance(chunk.to_vec())).await?;
+        }
+        Ok(())
     }
 
     /// Moves one device's cursor, forward only; durable when it answers.
@@ -98,11 +162,208 @@ impl Store {
     /// [`StoreError`].
     pub async fn cursor_ack(
         &self,
-        _deadline: Instant,
-        _user: UserId,
-        _device: DeviceId,
-        _position: Position,
+        deadline: Instant,
+        user: UserId,
+        device: DeviceId,
+        position: Position,
     ) -> Result<CursorAck, StoreError> {
-        Err(StoreError::Unavailable)
+        let ack = Ack {
+            user,
+            device,
+            position,
+        };
+        self.write(deadline, ack).await
+    }
+}
+
+/// `$1, $2 …` for `count` bound values from `$first` on.
+fn places(count: usize, first: usize) -> String {
+    let mut text = String::with_capacity(count * 5);
+    for n in first..first + count {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{}${n}", if n == first { "" } else { ", " });
+    }
+    text
+}
+
+/// An event above the floor that is missing would be a change that a device never sees.
+fn check_page(log: &LogHead, after: i64, limit: u32, events: &[Event]) -> Result<(), StoreError> {
+    if after < log.floor_seq {
+        return Ok(());
+    }
+    let due = (log.head_seq - after).clamp(0, i64::from(limit));
+    let whole = i64::try_from(events.len()) == Ok(due)
+        && events.iter().zip(after + 1..).all(|(e, seq)| e.seq == seq);
+    if whole {
+        Ok(())
+    } else {
+        Err(StoreError::Corrupt("a log with a missing event"))
+    }
+}
+
+/// A device's cursor and its user's log.
+const CURSOR: &str = "SELECT d.acked_seq, l.user_id, l.epoch, l.head_seq, l.floor_seq \
+     FROM devices d JOIN user_logs l ON l.user_id = d.user_id WHERE d.id = $1 AND d.user_id = $2";
+
+#[derive(sqlx::FromRow)]
+struct HeadRow {
+    user_id: UserId,
+    epoch: Epoch,
+    head_seq: i64,
+    floor_seq: i64,
+}
+
+impl HeadRow {
+    fn head(&self) -> LogHead {
+        LogHead {
+            epoch: self.epoch,
+            head_seq: self.head_seq,
+            floor_seq: self.floor_seq,
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct CursorRow {
+    acked_seq: i64,
+    #[sqlx(flatten)]
+    log: HeadRow,
+}
+
+/// The log's ends, beside an event if there is one.
+#[derive(sqlx::FromRow)]
+struct PageRow {
+    #[sqlx(flatten)]
+    log: HeadRow,
+    seq: Option<i64>,
+    id: Option<EventId>,
+    event_type: Option<String>,
+    data: Option<Json<serde_json::Value>>,
+    origin_device_id: Option<ClientDeviceId>,
+    created_at: Option<DateTime<Utc>>,
+}
+
+impl PageRow {
+    fn into_event(self) -> Option<Event> {
+        Some(Event {
+            id: self.id?,
+            seq: self.seq?,
+            event_type: self.event_type?,
+            user_id: self.log.user_id,
+            data: self.data?.0,
+            origin_device_id: self.origin_device_id,
+            created_at: self.created_at?,
+        })
+    }
+}
+
+/// Locks a user's log until the transaction ends: what is decided after this stays true, and the
+/// next `seq` is free. `None` when there is no such user.
+pub(super) async fn log_lock(tx: &mut Tx<'_>, user: UserId) -> Result<Option<LogHead>, Failed> {
+    let row: Option<HeadRow> = on_tx!(tx, conn => sqlx::query_as(
+        "UPDATE user_logs SET head_seq = head_seq WHERE user_id = $1
+         RETURNING user_id, epoch, head_seq, floor_seq")
+        .bind(user).fetch_optional(conn).await?);
+    Ok(row.map(|row| row.head()))
+}
+
+/// [`log_lock`] for a user who must be there.
+pub(super) async fn log_require(tx: &mut Tx<'_>, user: UserId) -> Result<LogHead, Failed> {
+    let log = log_lock(tx, user).await?;
+    Ok(log.ok_or(StoreError::Corrupt("user without a log"))?)
+}
+
+/// Appends to a log that [`log_lock`] locked, and moves its head.
+pub(super) async fn log_append(
+    tx: &mut Tx<'_>,
+    user: UserId,
+    log: &mut LogHead,
+    new: Vec<NewEvent>,
+) -> Result<Vec<Event>, Failed> {
+    let mut events = Vec::with_capacity(new.len());
+    for event in new {
+        log.head_seq += 1;
+        on_tx!(tx, conn => sqlx::query(
+            "INSERT INTO sync_events
+                 (user_id, seq, id, event_type, data, origin_device_id, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)")
+            .bind(user).bind(log.head_seq).bind(event.id).bind(event.event_type)
+            .bind(Json(&event.data)).bind(&event.origin_device_id).bind(event.created_at)
+            .execute(conn).await?.rows_affected());
+        events.push(Event {
+            id: event.id,
+            seq: log.head_seq,
+            event_type: event.event_type.to_owned(),
+            user_id: user,
+            data: event.data,
+            origin_device_id: event.origin_device_id,
+            created_at: event.created_at,
+        });
+    }
+    on_tx!(tx, conn => sqlx::query("UPDATE user_logs SET head_seq = $2 WHERE user_id = $1")
+        .bind(user).bind(log.head_seq).execute(conn).await?.rows_affected());
+    Ok(events)
+}
+
+struct Advance(Vec<(DeviceId, i64)>);
+
+impl Command for Advance {
+    const NAME: &'static str = "cursors_advance";
+    type Out = ();
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
+        let mut rows = String::with_capacity(self.0.len() * 12);
+        for n in 0..self.0.len() {
+            let comma = if n == 0 { "" } else { ", " };
+            // Writing to a String cannot fail.
+            let _ = write!(rows, "{comma}({})", places(2, 2 * n + 1));
+        }
+        let sql = format!(
+            "UPDATE devices SET acked_seq = v.column2 FROM (VALUES {rows}) AS v
+             WHERE devices.id = v.column1 AND devices.acked_seq < v.column2"
+        );
+        on_tx!(tx, conn => {
+            // The text varies with the number of rows: kept, it would push others out.
+            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+            for (device, seq) in &self.0 {
+                query = query.bind(*device).bind(*seq);
+            }
+            query.execute(conn).await?;
+        });
+        Ok(())
+    }
+}
+
+struct Ack {
+    user: UserId,
+    device: DeviceId,
+    position: Position,
+}
+
+impl Command for Ack {
+    const NAME: &'static str = "cursor_ack";
+    type Out = CursorAck;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<CursorAck, Failed> {
+        let row: Option<CursorRow> = on_tx!(tx, conn => sqlx::query_as(CURSOR)
+            .bind(self.device).bind(self.user).fetch_optional(conn).await?);
+        let Some(row) = row else {
+            return Ok(CursorAck::NoDevice);
+        };
+        if row.log.epoch != self.position.epoch {
+            return Ok(CursorAck::EpochChanged(row.log.epoch));
+        }
+        if self.position.seq > row.log.head_seq {
+            return Ok(CursorAck::BeyondHead(row.log.head_seq));
+        }
+        if self.position.seq <= row.acked_seq {
+            return Ok(CursorAck::Acked(row.acked_seq));
+        }
+        // Another node may have moved it since it was read.
+        let acked: Option<i64> = on_tx!(tx, conn => sqlx::query_scalar(
+            "UPDATE devices SET acked_seq = CASE WHEN acked_seq < $2 THEN $2 ELSE acked_seq END
+             WHERE id = $1 RETURNING acked_seq")
+            .bind(self.device).bind(self.position.seq).fetch_optional(conn).await?);
+        Ok(acked.map_or(CursorAck::NoDevice, CursorAck::Acked))
     }
 }

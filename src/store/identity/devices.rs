@@ -4,12 +4,15 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
+use super::rows::{DEVICES, RevocationRow, USER, UserRow, into_devices, revocation_put};
 use crate::{
     domain::{
         identity::{Device, Revocation, User},
         ids::{DeviceId, UserId},
     },
-    store::{Store, StoreError},
+    store::{
+        Store, StoreError, Tx, command::Command, error::Failed, on_pool, on_tx, sync::log_lock,
+    },
 };
 
 impl Store {
@@ -19,10 +22,18 @@ impl Store {
     /// [`StoreError`].
     pub async fn user_fetch(
         &self,
-        _deadline: Instant,
-        _user: UserId,
+        deadline: Instant,
+        user: UserId,
     ) -> Result<Option<User>, StoreError> {
-        Err(StoreError::Unavailable)
+        self.read("user_fetch", deadline, async move |db| {
+            let row: Option<UserRow> = on_pool!(&db, pool => sqlx::query_as(USER)
+                .bind(user).fetch_optional(pool).await?);
+            Ok(row
+                .map(UserRow::into_user)
+                .transpose()?
+                .map(|(user, _)| user))
+        })
+        .await
     }
 
     /// A user's devices, oldest first.
@@ -31,10 +42,14 @@ impl Store {
     /// [`StoreError`].
     pub async fn device_list(
         &self,
-        _deadline: Instant,
-        _user: UserId,
+        deadline: Instant,
+        user: UserId,
     ) -> Result<Vec<Device>, StoreError> {
-        Err(StoreError::Unavailable)
+        self.read("device_list", deadline, async move |db| {
+            into_devices(on_pool!(&db, pool => sqlx::query_as(DEVICES)
+                .bind(user).fetch_all(pool).await?))
+        })
+        .await
     }
 
     /// Removes a device and revokes its tokens; `None` when it is not one of the user's.
@@ -43,13 +58,19 @@ impl Store {
     /// [`StoreError`].
     pub async fn device_remove(
         &self,
-        _deadline: Instant,
-        _user: UserId,
-        _device: DeviceId,
-        _now: DateTime<Utc>,
-        _revocation_life: chrono::Duration,
+        deadline: Instant,
+        user: UserId,
+        device: DeviceId,
+        now: DateTime<Utc>,
+        revocation_life: chrono::Duration,
     ) -> Result<Option<Revocation>, StoreError> {
-        Err(StoreError::Unavailable)
+        let remove = Remove {
+            user,
+            device,
+            now,
+            revocation_life,
+        };
+        self.write(deadline, remove).await
     }
 
     /// Revocations put in force at `since` or later.
@@ -58,10 +79,16 @@ impl Store {
     /// [`StoreError`].
     pub async fn revocations_since(
         &self,
-        _deadline: Instant,
-        _since: DateTime<Utc>,
+        deadline: Instant,
+        since: DateTime<Utc>,
     ) -> Result<Vec<Revocation>, StoreError> {
-        Err(StoreError::Unavailable)
+        self.read("revocations_since", deadline, async move |db| {
+            let rows: Vec<RevocationRow> = on_pool!(&db, pool => sqlx::query_as(
+                "SELECT subject, min_version, expires_at FROM revocations WHERE revoked_at >= $1")
+                .bind(since).fetch_all(pool).await?);
+            Ok(rows.into_iter().map(Revocation::from).collect())
+        })
+        .await
     }
 
     /// Deletes codes, tickets and revocations that are over at `now`; says how many.
@@ -70,9 +97,62 @@ impl Store {
     /// [`StoreError`].
     pub async fn expired_sweep(
         &self,
-        _deadline: Instant,
-        _now: DateTime<Utc>,
+        deadline: Instant,
+        now: DateTime<Utc>,
     ) -> Result<u64, StoreError> {
-        Err(StoreError::Unavailable)
+        self.write(deadline, Sweep { now }).await
+    }
+}
+
+struct Remove {
+    user: UserId,
+    device: DeviceId,
+    now: DateTime<Utc>,
+    revocation_life: chrono::Duration,
+}
+
+impl Command for Remove {
+    const NAME: &'static str = "device_remove";
+    type Out = Option<Revocation>;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Option<Revocation>, Failed> {
+        if log_lock(tx, self.user).await?.is_none() {
+            return Ok(None);
+        }
+        let removed = on_tx!(tx, conn => sqlx::query(
+            "DELETE FROM devices WHERE id = $1 AND user_id = $2")
+            .bind(self.device).bind(self.user).execute(conn).await?.rows_affected());
+        if removed == 0 {
+            return Ok(None);
+        }
+        let revocation = Revocation {
+            subject: self.device.0,
+            min_version: Revocation::ALL,
+            expires_at: self.now + self.revocation_life,
+        };
+        revocation_put(tx, &revocation, self.now).await?;
+        Ok(Some(revocation))
+    }
+}
+
+struct Sweep {
+    now: DateTime<Utc>,
+}
+
+impl Command for Sweep {
+    const NAME: &'static str = "expired_sweep";
+    type Out = u64;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Failed> {
+        let mut rows = 0;
+        for sql in [
+            "DELETE FROM sms_codes WHERE expires_at <= $1",
+            "DELETE FROM sync_tickets WHERE expires_at <= $1",
+            "DELETE FROM revocations WHERE expires_at <= $1",
+        ] {
+            rows += on_tx!(tx, conn => sqlx::query(sql)
+                .bind(self.now).execute(conn).await?.rows_affected());
+        }
+        Ok(rows)
     }
 }

@@ -4,6 +4,7 @@ mod codes;
 mod devices;
 mod login;
 mod refresh;
+mod rows;
 mod tickets;
 
 pub use codes::{NewSmsCode, SmsCodePut};
