@@ -119,7 +119,8 @@ fn view(opened: Opened, now: DateTime<Utc>) -> SessionView {
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,
         token_type: "Bearer",
-        expires_in: (pair.expires_at - now).num_seconds().max(0),
+        // Rounded up: the token's own times are whole seconds.
+        expires_in: ((pair.expires_at - now).num_milliseconds().max(0) + 999) / 1000,
         user,
         device: SessionDevice {
             id: device.id,
