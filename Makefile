@@ -1,0 +1,23 @@
+# GNU make. Cargo is found on the path or where rustup puts it.
+SHELL := /bin/bash
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+# Passed on to the server (`make run ARGS="--config my.toml"`) or to `cargo test`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build for release and serve on 127.0.0.1:8080 with data in ./data
+	cargo build --release --locked
+	exec "$${CARGO_TARGET_DIR:-./target}/release/listen-stream" serve --data ./data --listen 127.0.0.1:8080 $(ARGS)
+
+test: ## Run every check and test; installs PostgreSQL and Redis servers for them if missing
+	@exec scripts/test.sh $(ARGS)
+
+check: ## Check format and lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets --all-features -- -D warnings
