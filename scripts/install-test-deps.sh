@@ -20,8 +20,9 @@ missing() {
     fi
 }
 
-mapfile -t packages < <(missing)
-((${#packages[@]})) || exit 0
+list=$(missing)
+[[ -n $list ]] || exit 0
+mapfile -t packages <<<"$list"
 
 command -v apt-get >/dev/null ||
     die "the tests need ${packages[*]} (Debian's names), and there is no apt-get here: install them by hand"
@@ -35,23 +36,30 @@ fi
 # A second run at the same time waits here, then finds nothing left to do.
 exec 9>/run/listen-stream-test-deps.lock
 flock 9
-mapfile -t packages < <(missing)
-((${#packages[@]})) || exit 0
+list=$(missing)
+[[ -n $list ]] || exit 0
+mapfile -t packages <<<"$list"
 
 policy=/usr/sbin/policy-rc.d
 dropin=/etc/postgresql-common/createcluster.d/listen-stream-tests.conf
 made=()
-trap '((${#made[@]})) && rm -f -- "${made[@]}"' EXIT
+# shellcheck disable=SC2317 # the trap calls it
+tidy() {
+    ((${#made[@]} == 0)) || rm -f -- "${made[@]}"
+    rmdir --ignore-fail-on-non-empty -- "${dropin%/*}" 2>/dev/null || true
+}
+trap tidy EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 install_packages() {
-    apt-get -o DPkg::Lock::Timeout=600 install --yes --no-install-recommends -- "$@" >&2
+    apt-get -qq -o DPkg::Lock::Timeout=600 install --yes --no-install-recommends -- "$@" >&2
 }
 
 export DEBIAN_FRONTEND=noninteractive
 printf '%s: installing %s\n' "${0##*/}" "${packages[*]}" >&2
-apt-get -o DPkg::Lock::Timeout=600 update >&2
+apt-get -qq -o DPkg::Lock::Timeout=600 update >&2 ||
+    echo 'apt-get update failed: trying with the lists that are here' >&2
 
 # The tests start servers of their own: the packages shall neither start nor keep one.
 if [[ ! -e $policy ]]; then
