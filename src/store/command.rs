@@ -82,9 +82,13 @@ impl Store {
             .saturating_duration_since(asked)
             .min(inner.read_timeout);
         let task = self.inner.rt.spawn(async move {
-            let result = match timeout(left, read(inner.db.clone())).await {
-                Ok(result) => result.map_err(|e| e.into_error(name)),
-                Err(_) => Err(StoreError::Deadline),
+            let result = if left.is_zero() {
+                Err(StoreError::Deadline)
+            } else {
+                match timeout(left, read(inner.db.clone())).await {
+                    Ok(result) => result.map_err(|e| e.into_error(name)),
+                    Err(_) => Err(StoreError::Deadline),
+                }
             };
             let took = inner.world.instant().saturating_duration_since(asked);
             inner.metrics.read(name, took, result.as_ref().err());

@@ -159,11 +159,14 @@ pub(super) fn commit_error(name: &'static str, e: &sqlx::Error) -> StoreError {
         // Whatever is not an answer of the database leaves open whether it heard the question.
         _ => true,
     };
-    if !lost {
-        return sql_error(name, e);
-    }
-    tracing::warn!(name, cause = %e, "the outcome of a commit is unknown");
-    StoreError::OutcomeUnknown
+    let error = if lost {
+        StoreError::OutcomeUnknown
+    } else {
+        // Whose fault it was cannot be told: a commit is of all members of a group.
+        StoreError::Unavailable
+    };
+    tracing::warn!(name, cause = %e, result = error.as_str(), "a commit failed");
+    error
 }
 
 /// PostgreSQL: the server or the connection went away. SQLite (numbers): the disk failed, and the

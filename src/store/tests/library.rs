@@ -1,0 +1,155 @@
+use serde_json::json;
+
+use super::*;
+
+on_both!(favorites, lists, concurrent_writers, no_log);
+
+async fn favorites(bed: &Bed) {
+    let s = bed.user().await;
+    let (store, user) = (&bed.store, s.user.id);
+    let command = |at| bed.favorite(user, "song:1", t(at));
+
+    let never = store.favorite_remove(bed.soon(), command(1)).await.unwrap();
+    assert_eq!(
+        (never.value, never.events.len(), never.log.head_seq),
+        (false, 0, 0)
+    );
+    let never = store
+        .favorite_restore(bed.soon(), command(1))
+        .await
+        .unwrap();
+    assert_eq!((never.value, never.events.len()), (None, 0));
+
+    let added = store.favorite_put(bed.soon(), command(2)).await.unwrap();
+    assert!(added.value.added);
+    assert_eq!(added.log.head_seq, 1);
+    let favorite = added.value.favorite.clone();
+    assert_eq!(favorite.created_at, t(2));
+    let event = &added.events[0];
+    assert_eq!(
+        (event.seq, event.event_type.as_str()),
+        (1, "favorite.added")
+    );
+    assert_eq!(event.origin_device_id, Some(s.device.device_id.clone()));
+    assert_eq!(
+        event.data,
+        json!({
+            "id": favorite.id, "type": "song", "target_id": "song:1",
+            "created_at": "2026-11-18T11:06:42.123456Z", "version": 1,
+        })
+    );
+
+    let again = store.favorite_put(bed.soon(), command(3)).await.unwrap();
+    assert_eq!(
+        (again.value.added, &again.value.favorite),
+        (false, &favorite)
+    );
+    assert_eq!((again.events.len(), again.log.head_seq), (0, 1));
+    let in_force = store
+        .favorite_restore(bed.soon(), command(3))
+        .await
+        .unwrap();
+    assert_eq!(
+        (in_force.value, in_force.events.len()),
+        (Some(favorite.clone()), 0)
+    );
+
+    let removed = store.favorite_remove(bed.soon(), command(4)).await.unwrap();
+    assert_eq!((removed.value, removed.log.head_seq), (true, 2));
+    assert_eq!(removed.events[0].event_type, "favorite.removed");
+    let twice = store.favorite_remove(bed.soon(), command(5)).await.unwrap();
+    assert_eq!(
+        (twice.value, twice.events.len(), twice.log.head_seq),
+        (true, 0, 2)
+    );
+
+    let restored = store
+        .favorite_restore(bed.soon(), command(6))
+        .await
+        .unwrap();
+    assert_eq!(restored.value, Some(favorite.clone()), "created_at is kept");
+    assert_eq!(restored.events[0].event_type, "favorite.restored");
+    assert_eq!(restored.events[0].data["version"], 3);
+
+    store.favorite_remove(bed.soon(), command(7)).await.unwrap();
+    let back = store.favorite_put(bed.soon(), command(8)).await.unwrap();
+    assert!(back.value.added);
+    assert_eq!(back.value.favorite.id, favorite.id, "the id is kept");
+    assert_eq!(back.value.favorite.created_at, t(8));
+    assert_eq!(back.events[0].event_type, "favorite.added");
+
+    let page = store
+        .log_page(bed.soon(), user, 0, 100)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(page.log.head_seq, 5);
+    assert_eq!(page.events[0], added.events[0]);
+    assert_eq!(page.events[4], back.events[0]);
+}
+
+async fn lists(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    for i in 0..7 {
+        // Pairs of one moment: the id decides.
+        let mut command = bed.favorite(user, &format!("x{i}"), t(i / 2));
+        if i == 3 {
+            command.key.kind = FavoriteType::Album;
+        }
+        bed.store.favorite_put(bed.soon(), command).await.unwrap();
+    }
+    let gone = bed.favorite(user, "x6", t(9));
+    bed.store.favorite_remove(bed.soon(), gone).await.unwrap();
+    let mut query = FavoriteQuery {
+        user,
+        kind: None,
+        limit: 2,
+        before: None,
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = bed
+            .store
+            .favorite_list(bed.soon(), query.clone())
+            .await
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        query.before = Some((last.created_at, last.id));
+        seen.extend(page.iter().map(|f| f.target_id.as_str().to_owned()));
+    }
+    assert_eq!(seen, ["x5", "x4", "x3", "x2", "x1", "x0"]);
+    query.kind = Some(FavoriteType::Album);
+    query.before = None;
+    let albums = bed.store.favorite_list(bed.soon(), query).await.unwrap();
+    assert_eq!(albums.len(), 1);
+}
+
+async fn concurrent_writers(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    let tasks: Vec<_> = (0..32)
+        .map(|i| {
+            let command = bed.favorite(user, &format!("song-{i}"), t(i));
+            let (store, soon) = (bed.store.clone(), bed.soon());
+            tokio::spawn(async move { store.favorite_put(soon, command).await.unwrap() })
+        })
+        .collect();
+    let mut seqs = Vec::new();
+    for task in tasks {
+        seqs.push(task.await.unwrap().events[0].seq);
+    }
+    seqs.sort_unstable();
+    assert_eq!(seqs, (1..=32).collect::<Vec<i64>>());
+    let page = bed
+        .store
+        .log_page(bed.soon(), user, 0, 100)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(page.events.len(), 32);
+}
+
+async fn no_log(bed: &Bed) {
+    let command = bed.favorite(UserId(bed.uuid()), "x", t(0));
+    let refused = bed.store.favorite_put(bed.soon(), command).await;
+    assert_eq!(refused, Err(StoreError::Corrupt("user without a log")));
+}

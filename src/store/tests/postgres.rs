@@ -1,0 +1,112 @@
+//! What only PostgreSQL does: lost connections, repeated transactions, slow statements.
+
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::store::{command::Command, error::Failed, on_tx};
+
+/// Runs one text in a transaction, another one from the third run on.
+struct Text {
+    first: &'static str,
+    later: &'static str,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Command for Text {
+    const NAME: &'static str = "text";
+    type Out = ();
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
+        let early = self.runs.fetch_add(1, Ordering::Relaxed) < 2;
+        let sql = if early { self.first } else { self.later };
+        on_tx!(tx, conn => sqlx::raw_sql(sql).execute(conn).await?.rows_affected());
+        Ok(())
+    }
+}
+
+fn text(first: &'static str, later: &'static str) -> Text {
+    Text {
+        first,
+        later,
+        runs: Arc::default(),
+    }
+}
+
+const CODE: &str = "INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, now(), now())";
+const CONFLICT: &str = "DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '40001'; END $$";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conflicts_are_repeated_but_not_for_ever() {
+    let bed = Bed::postgres().await;
+    let command = text(CONFLICT, CODE);
+    let runs = command.runs.clone();
+    assert_eq!(bed.store.write(bed.soon(), command).await, Ok(()));
+    assert_eq!(runs.load(Ordering::Relaxed), 3);
+    assert_eq!(bed.count("SELECT count(*) FROM sms_codes").await, 1);
+    let command = text(CONFLICT, CONFLICT);
+    let runs = command.runs.clone();
+    let given_up = bed.store.write(bed.soon(), command).await;
+    assert_eq!(given_up, Err(StoreError::Unavailable));
+    assert_eq!(runs.load(Ordering::Relaxed), 6);
+    bed.done().await;
+}
+
+const SUICIDE: &str = "SELECT pg_terminate_backend(pg_backend_pid())";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_told_from_a_lost_commit() {
+    let bed = Bed::postgres().await;
+    let lost = bed.store.write(bed.soon(), text(SUICIDE, SUICIDE)).await;
+    assert_eq!(lost, Err(StoreError::Unavailable));
+    bed.sql(
+        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER die AFTER INSERT ON sms_codes
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()",
+    )
+    .await
+    .unwrap();
+    let lost = bed.store.write(bed.soon(), text(CODE, CODE)).await;
+    assert_eq!(lost, Err(StoreError::OutcomeUnknown));
+    bed.user_without_code().await;
+    bed.done().await;
+}
+
+impl Bed {
+    /// That the store serves, without a code's row.
+    async fn user_without_code(&self) {
+        let nobody = self
+            .store
+            .user_fetch(self.soon(), UserId(self.uuid()))
+            .await;
+        assert_eq!(nobody, Ok(None));
+        let nobody = DeviceId(self.uuid());
+        let moved = self
+            .store
+            .cursors_advance(self.soon(), &[(nobody, 1)])
+            .await;
+        assert_eq!(moved, Ok(()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_statements_end() {
+    let mut bed = Bed::postgres().await;
+    bed.store.close().await;
+    bed.config.write_timeout = Duration::from_millis(300);
+    bed.store = open(&bed.config).await.unwrap();
+    let slow = text("SELECT pg_sleep(20)", "");
+    let ended = bed.store.write(bed.soon(), slow).await;
+    assert_eq!(ended, Err(StoreError::Unavailable));
+    let short = bed.world.instant() + Duration::from_millis(100);
+    let read = bed.store.read("slow", short, async |db| {
+        let Db::Postgres(pool) = db else {
+            return Ok(());
+        };
+        sqlx::query("SELECT pg_sleep(20)").execute(&pool).await?;
+        Ok(())
+    });
+    assert_eq!(read.await, Err(StoreError::Deadline));
+    bed.user_without_code().await;
+    bed.done().await;
+}
