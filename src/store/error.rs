@@ -133,7 +133,7 @@ impl Failed {
 /// Serialisation failure or deadlock: PostgreSQL asks for the transaction to be repeated.
 pub(super) fn is_transient(e: &sqlx::Error) -> bool {
     e.as_database_error()
-        .and_then(|d| d.code())
+        .and_then(sqlx::error::DatabaseError::code)
         .is_some_and(|code| code == "40001" || code == "40P01")
 }
 

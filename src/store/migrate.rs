@@ -14,14 +14,14 @@ fn newest() -> i64 {
     MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
 }
 
-fn unreadable(e: sqlx::Error) -> OpenError {
+fn unreadable(e: &sqlx::Error) -> OpenError {
     OpenError::Schema(e.to_string())
 }
 
 /// Refuses a schema that asks for a migration which this binary does not know.
-fn check(needs: Option<i64>) -> Result<(), OpenError> {
+fn check(needs: sqlx::Result<Option<i64>>) -> Result<(), OpenError> {
     let knows = newest();
-    match needs {
+    match needs.map_err(|e| unreadable(&e))? {
         Some(needs) if needs > knows => Err(OpenError::SchemaTooNew { needs, knows }),
         _ => Ok(()),
     }
@@ -46,14 +46,14 @@ pub(super) async fn sqlite(conn: &mut SqliteConnection) -> Result<(), OpenError>
     )
     .fetch_one(&mut *conn)
     .await
-    .map_err(unreadable)?;
+    .map_err(|e| unreadable(&e))?;
     if there > 0 {
         let needs = sqlx::query_scalar(SUPPORT).fetch_optional(&mut *conn).await;
-        check(needs.map_err(unreadable)?)?;
+        check(needs)?;
     }
     run(conn).await?;
     let needs = sqlx::query_scalar(SUPPORT).fetch_optional(conn).await;
-    check(needs.map_err(unreadable)?)
+    check(needs)
 }
 
 /// Brings a PostgreSQL schema up to date, under sqlx's advisory lock.
@@ -61,12 +61,12 @@ pub(super) async fn postgres(conn: &mut PgConnection) -> Result<(), OpenError> {
     let there: bool = sqlx::query_scalar("SELECT to_regclass('schema_support') IS NOT NULL")
         .fetch_one(&mut *conn)
         .await
-        .map_err(unreadable)?;
+        .map_err(|e| unreadable(&e))?;
     if there {
         let needs = sqlx::query_scalar(SUPPORT).fetch_optional(&mut *conn).await;
-        check(needs.map_err(unreadable)?)?;
+        check(needs)?;
     }
     run(conn).await?;
     let needs = sqlx::query_scalar(SUPPORT).fetch_optional(conn).await;
-    check(needs.map_err(unreadable)?)
+    check(needs)
 }

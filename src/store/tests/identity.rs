@@ -106,7 +106,7 @@ async fn cooldown(bed: &Bed) {
         bed.store
             .sms_code_discard(bed.soon(), &phone(), hash)
             .await
-            .unwrap()
+            .unwrap();
     };
     discard("a").await;
     assert!(matches!(

@@ -59,7 +59,7 @@ async fn wrong_master_key(bed: &Bed) {
 fn key_files_are_private_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("master.key");
-    let made = MasterKey::create_file(&path, &World::system()).unwrap();
+    let key = MasterKey::create_file(&path, &World::system()).unwrap();
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(MasterKey::from_file(&path).is_ok());
     assert!(matches!(
@@ -67,7 +67,7 @@ fn key_files_are_private_and_kept() {
         Err(KeysError::File { .. })
     ));
     assert_eq!(text, std::fs::read_to_string(&path).unwrap());
-    assert_eq!(format!("{made:?}"), "MasterKey(***)");
+    assert_eq!(format!("{key:?}"), "MasterKey(***)");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
