@@ -16,7 +16,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 pub use failure::Failure;
 use identity::LoginDesks;
-use kernel::{Handle, Life};
+use kernel::{Class, Handle, Life};
 use session::Sessions;
 use sync::{CursorKeeper, HeadWatcher};
 
@@ -48,6 +48,16 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Whether no session has a request in hand.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.sessions.all().iter().all(|(_, session)| {
+            [Class::Command, Class::Read]
+                .iter()
+                .all(|class| session.in_progress(*class) == 0)
+        })
+    }
+
     /// The actors that the whole node needs, with their state: what readiness is made of. Actors of
     /// single users do not count, so that one poisoned user never takes a node out.
     #[must_use]

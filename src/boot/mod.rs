@@ -81,7 +81,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
 
 /// Serves until told to stop.
 #[must_use]
-pub fn serve(settings: Settings) -> ExitCode {
+pub fn serve(settings: &Settings) -> ExitCode {
     raise_file_limit();
     finish(with_store_runtime(|runtime| {
         let run = run(settings, runtime.handle().clone());
@@ -91,12 +91,12 @@ pub fn serve(settings: Settings) -> ExitCode {
 
 /// Brings the schema up to date.
 #[must_use]
-pub fn migrate(settings: Settings) -> ExitCode {
+pub fn migrate(settings: &Settings) -> ExitCode {
     finish(with_store_runtime(|runtime| {
         runtime.block_on(async {
             let _lock = DataLock::acquire(&settings.data_dir)?;
             let (world, metrics) = (World::system(), Metrics::new());
-            open_store(&settings, &world, runtime.handle(), &metrics)
+            open_store(settings, &world, runtime.handle(), &metrics)
                 .await?
                 .close()
                 .await;
@@ -177,11 +177,11 @@ fn master_key(settings: &Settings, world: &World) -> Result<MasterKey, KeysError
     }
 }
 
-async fn run(settings: Settings, runtime: tokio::runtime::Handle) -> Result<(), BootError> {
+async fn run(settings: &Settings, runtime: tokio::runtime::Handle) -> Result<(), BootError> {
     let _lock = DataLock::acquire(&settings.data_dir)?;
     let (world, metrics) = (World::system(), Metrics::new());
-    let store = open_store(&settings, &world, &runtime, &metrics).await?;
-    let result = serve_store(&settings, &world, &metrics, &store).await;
+    let store = open_store(settings, &world, &runtime, &metrics).await?;
+    let result = serve_store(settings, &world, &metrics, &store).await;
     store.close().await;
     result
 }
@@ -256,17 +256,21 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     fs::rename(part, path)
 }
 
-/// Turns the node away: readiness first, then every socket with a goodbye, requests in progress,
+/// Turns the node away: readiness first, then the requests in progress, every socket with a goodbye,
 /// and last the cursors.
 async fn drain(graph: &Graph, listeners: listeners::Listeners, patience: Duration) {
     tracing::info!("draining");
     graph.draining.store(true, Ordering::Relaxed);
+    let deadline = graph.world.instant() + patience;
+    // Sessions end with the workers that they live on: first what they have in hand.
+    while !graph.is_idle() && graph.world.instant() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     for (_, session) in graph.sessions.all() {
         // A session that is not up has no socket.
         let _ = session.tell(Drain);
     }
     listeners.stop().await;
-    let deadline = graph.world.instant() + patience;
     if graph.cursors.ask(Flush, deadline).await.is_err() {
         tracing::warn!("the last cursors were not stored: some events will be sent again");
     }

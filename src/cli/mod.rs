@@ -17,8 +17,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     boot,
-    settings::{self, Overrides, Settings},
-    tail, telemetry,
+    settings::{self, LogFormat, Overrides, Settings},
+    tail,
+    telemetry::{self, Lines},
 };
 
 /// Something failed while it ran.
@@ -183,13 +184,17 @@ fn serve(overrides: &Overrides) -> ExitCode {
 }
 
 /// Loads the settings and starts logging, which every command of the server needs first.
-fn with_settings(overrides: &Overrides, work: impl FnOnce(Settings) -> ExitCode) -> ExitCode {
+fn with_settings(overrides: &Overrides, work: impl FnOnce(&Settings) -> ExitCode) -> ExitCode {
     let settings = match Settings::load(overrides) {
         Ok(settings) => settings,
         Err(error) => return complain(USAGE, &error),
     };
-    match telemetry::init(settings.log.format, &settings.log.level) {
-        Ok(()) => work(settings),
+    let lines = match settings.log.format {
+        LogFormat::Pretty => Lines::Text,
+        LogFormat::Json => Lines::Json,
+    };
+    match telemetry::init(lines, &settings.log.level) {
+        Ok(()) => work(&settings),
         Err(error) => complain(FAILURE, &error),
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Reads the published snapshots (keys, revocations) and the limiters; never the store.
 
-use std::future::{Ready, ready};
+use std::{
+    future::{Ready, ready},
+    sync::atomic::Ordering,
+};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 
@@ -22,7 +25,7 @@ pub type Actors = web::Data<Graph>;
 const BUDGET: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// When a request that begins now gives up waiting.
-pub fn deadline(graph: &Graph) -> Deadline {
+pub(super) fn deadline(graph: &Graph) -> Deadline {
     graph.world.instant() + BUDGET
 }
 
@@ -40,8 +43,12 @@ impl FromRequest for Authed {
 }
 
 /// The caller that the `Authorization` header proves.
-pub fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
+pub(super) fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
     let graph = app_data::<Graph>(req)?;
+    // So that those in progress can end: no session takes more.
+    if graph.draining.load(Ordering::Relaxed) {
+        return Err(ErrorCode::ShuttingDown.into());
+    }
     let header = req
         .headers()
         .get(header::AUTHORIZATION)

@@ -136,7 +136,7 @@ fn view(opened: Opened, now: DateTime<Utc>) -> SessionView {
     responses((status = 202, description = "The code is on its way", body = CodeSent),
               (status = 429, description = "`sms_cooldown`", body = Problem),
               (status = 503, description = "`sms_unavailable`", body = Problem)))]
-pub async fn request_code(
+pub(super) async fn request_code(
     graph: Actors,
     Json(body): Json<NewCode>,
 ) -> Result<HttpResponse, ApiError> {
@@ -172,7 +172,7 @@ pub async fn request_code(
               (status = 401, description = "`sms_code_invalid`", body = Problem),
               (status = 409, description = "`device_limit_reached`, with `devices`", body = Problem),
               (status = 429, description = "`sms_code_exhausted`", body = Problem)))]
-pub async fn log_in(
+pub(super) async fn log_in(
     graph: Actors,
     req: HttpRequest,
     Json(body): Json<NewSession>,
@@ -208,7 +208,7 @@ pub async fn log_in(
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 printable characters")),
     responses((status = 200, description = "The next pair", body = SessionView),
               (status = 401, description = "`refresh_token_invalid` or `refresh_token_reused`", body = Problem)))]
-pub async fn refresh(
+pub(super) async fn refresh(
     graph: Actors,
     req: HttpRequest,
     Json(body): Json<Refresh>,
@@ -255,7 +255,10 @@ fn retry_key(req: &HttpRequest) -> Result<Option<&str>, ApiError> {
 /// Log out: the calling device is removed.
 #[utoipa::path(delete, path = "/v1/auth/sessions/current", tag = "auth", security(("bearer" = [])),
     responses((status = 204, description = "Logged out")))]
-pub async fn log_out(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
+pub(super) async fn log_out(
+    graph: Actors,
+    Authed(caller): Authed,
+) -> Result<HttpResponse, ApiError> {
     remove(&graph, &caller.user, caller.device).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -274,7 +277,7 @@ async fn remove(
 /// Who is calling.
 #[utoipa::path(get, path = "/v1/me", tag = "me", security(("bearer" = [])),
     responses((status = 200, description = "The user", body = User)))]
-pub async fn me(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
+pub(super) async fn me(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
     match graph
         .sessions
         .ask(&caller.user, Profile, deadline(&graph))
@@ -288,7 +291,10 @@ pub async fn me(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, A
 /// The user's devices.
 #[utoipa::path(get, path = "/v1/me/devices", tag = "me", security(("bearer" = [])),
     responses((status = 200, description = "Oldest first", body = DeviceList)))]
-pub async fn devices(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
+pub(super) async fn devices(
+    graph: Actors,
+    Authed(caller): Authed,
+) -> Result<HttpResponse, ApiError> {
     let devices = graph
         .sessions
         .ask(&caller.user, ListDevices, deadline(&graph))
@@ -317,7 +323,7 @@ pub struct DevicePath {
     params(("id" = DeviceId, Path, description = "The server's id of the device")),
     responses((status = 204, description = "Removed"),
               (status = 404, description = "`device_not_found`", body = Problem)))]
-pub async fn remove_device(
+pub(super) async fn remove_device(
     graph: Actors,
     Authed(caller): Authed,
     Path(path): Path<DevicePath>,

@@ -50,7 +50,7 @@ pub struct FavoritePage {
     params(FavoriteKey), security(("bearer" = [])),
     responses((status = 201, description = "It is one now", body = Favorite, headers(("Sync-Seq" = i64))),
               (status = 200, description = "It was one", body = Favorite, headers(("Sync-Seq" = i64)))))]
-pub async fn put(
+pub(super) async fn put(
     graph: Actors,
     Authed(caller): Authed,
     Path(key): Path<FavoriteKey>,
@@ -79,7 +79,7 @@ pub async fn put(
     params(FavoriteKey), security(("bearer" = [])),
     responses((status = 204, description = "It is none", headers(("Sync-Seq" = i64))),
               (status = 404, description = "`favorite_not_found`: it never was one", body = Problem)))]
-pub async fn remove(
+pub(super) async fn remove(
     graph: Actors,
     Authed(caller): Authed,
     Path(key): Path<FavoriteKey>,
@@ -106,7 +106,7 @@ pub async fn remove(
     params(FavoriteKey), security(("bearer" = [])),
     responses((status = 200, description = "It is one", body = Favorite, headers(("Sync-Seq" = i64))),
               (status = 404, description = "`favorite_not_found`: it never was one", body = Problem)))]
-pub async fn restore(
+pub(super) async fn restore(
     graph: Actors,
     Authed(caller): Authed,
     Path(key): Path<FavoriteKey>,
@@ -129,7 +129,7 @@ pub async fn restore(
 #[utoipa::path(get, path = "/v1/me/favorites", tag = "favorites",
     params(FavoriteList), security(("bearer" = [])),
     responses((status = 200, description = "Newest first", body = FavoritePage)))]
-pub async fn list(
+pub(super) async fn list(
     graph: Actors,
     Authed(caller): Authed,
     Query(query): Query<FavoriteList>,

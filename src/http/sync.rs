@@ -78,7 +78,7 @@ pub struct TicketView {
     params(ChangesQuery), security(("bearer" = [])),
     responses((status = 200, description = "The events", body = Changes),
               (status = 410, description = "`log_compacted` or `epoch_changed`, with `epoch` and `head_seq`", body = Problem)))]
-pub async fn changes(
+pub(super) async fn changes(
     graph: Actors,
     Authed(caller): Authed,
     Query(query): Query<ChangesQuery>,
@@ -140,7 +140,7 @@ fn gone(code: ErrorCode, log: LogHead) -> ApiError {
     responses((status = 200, description = "The cursor now in force, durable", body = Acked),
               (status = 410, description = "`epoch_changed`", body = Problem),
               (status = 422, description = "`ack_beyond_head`", body = Problem)))]
-pub async fn ack(
+pub(super) async fn ack(
     graph: Actors,
     Authed(caller): Authed,
     Json(body): Json<Ack>,
@@ -175,7 +175,10 @@ pub async fn ack(
 /// Make a ticket, for clients that can set no header on a socket.
 #[utoipa::path(post, path = "/v1/sync/tickets", tag = "sync", security(("bearer" = [])),
     responses((status = 201, description = "Good for one use within 30 s", body = TicketView)))]
-pub async fn ticket(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
+pub(super) async fn ticket(
+    graph: Actors,
+    Authed(caller): Authed,
+) -> Result<HttpResponse, ApiError> {
     let user = caller.user;
     match graph
         .sessions

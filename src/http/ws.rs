@@ -15,7 +15,6 @@ use actix_web_actors::ws::{
     self, CloseCode as WsCode, CloseReason, HandshakeError, Message, ProtocolError,
     WebsocketContext,
 };
-use bytestring::ByteString;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
@@ -83,7 +82,7 @@ impl Since {
               (status = 403, description = "`origin_not_allowed`", body = Problem),
               (status = 426, description = "`upgrade_required`", body = Problem),
               (status = 503, description = "`session_quarantined`", body = Problem)))]
-pub async fn connect(
+pub(super) async fn connect(
     graph: Actors,
     origins: web::Data<Origins>,
     metrics: web::Data<Metrics>,
@@ -97,10 +96,10 @@ pub async fn connect(
     }
     let since = since.position()?;
     ws::handshake(&req).map_err(handshake_error)?;
-    if graph.draining.load(Ordering::Relaxed) {
-        return Err(ErrorCode::ShuttingDown.into());
-    }
     let caller = match offered_ticket(&req)? {
+        Some(_) if graph.draining.load(Ordering::Relaxed) => {
+            return Err(ErrorCode::ShuttingDown.into());
+        }
         Some(ticket) => redeem(&graph, &ticket).await?,
         None => authenticate(&req)?,
     };
@@ -211,6 +210,7 @@ impl DeviceConnection {
             conn: self.conn,
             caller: self.caller.clone(),
             since: self.position,
+            resumed: self.session.is_some(),
             outlet: Outlet::from(ctx.address().recipient()),
         };
         let (sessions, user) = (self.graph.sessions.clone(), self.caller.user);
@@ -262,7 +262,7 @@ impl DeviceConnection {
                     frame,
                 });
             }
-            Err(_) => self.close(CloseCode::BadFrame, ctx),
+            Ok(Message::Binary(_)) | Err(_) => self.close(CloseCode::BadFrame, ctx),
         }
     }
 
@@ -287,7 +287,7 @@ impl DeviceConnection {
             let whole = self.fragments.take().unwrap_or_default();
             match String::from_utf8(whole) {
                 Ok(text) => self.text(&text, ctx),
-                Err(_) => self.close(CloseCode::BadFrame, ctx),
+                Ok(Message::Binary(_)) | Err(_) => self.close(CloseCode::BadFrame, ctx),
             }
         }
     }
@@ -331,9 +331,9 @@ impl Handler<Push<ToDevice>> for DeviceConnection {
     fn handle(&mut self, Push(what): Push<ToDevice>, ctx: &mut Ctx) {
         match what {
             ToDevice::Text(texts) => {
-                texts
-                    .into_iter()
-                    .for_each(|text: ByteString| ctx.text(text));
+                for text in texts {
+                    ctx.text(text);
+                }
             }
             ToDevice::Ping => ctx.ping(b""),
             ToDevice::Close(code) => self.close(code, ctx),
@@ -355,11 +355,10 @@ impl StreamHandler<Result<Message, ProtocolError>> for DeviceConnection {
                 ctx.close(reason);
                 ctx.stop();
             }
-            Ok(Message::Binary(_)) => self.close(CloseCode::BadFrame, ctx),
             Ok(Message::Nop) => {}
             Err(ProtocolError::Overflow) => self.close(CloseCode::TooBig, ctx),
             Err(ProtocolError::Io(_)) => ctx.stop(),
-            Err(_) => self.close(CloseCode::BadFrame, ctx),
+            Ok(Message::Binary(_)) | Err(_) => self.close(CloseCode::BadFrame, ctx),
         }
     }
 }

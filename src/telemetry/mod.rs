@@ -14,8 +14,6 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt as _};
 
-use crate::settings::LogFormat;
-
 pub use masking::{Lines, Masked, Masker};
 
 /// Logging could not be set up.
@@ -36,20 +34,16 @@ pub enum TelemetryError {
 ///
 /// # Errors
 /// [`TelemetryError`] when `level` is no filter, or logging was set up before.
-pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
+pub fn init(lines: Lines, level: &str) -> Result<(), TelemetryError> {
     let filter = EnvFilter::builder().parse(level)?;
-    let lines = match format {
-        LogFormat::Json => Lines::Json,
-        LogFormat::Pretty => Lines::Text,
-    };
     let masker = Masker::new(lines).map_err(TelemetryError::Pattern)?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(format == LogFormat::Pretty && io::stderr().is_terminal())
+        .with_ansi(lines == Lines::Text && io::stderr().is_terminal())
         .with_writer(Masked::new(masker, io::stderr));
-    match format {
-        LogFormat::Pretty => builder.finish().try_init(),
-        LogFormat::Json => builder.json().with_span_list(false).finish().try_init(),
+    match lines {
+        Lines::Text => builder.finish().try_init(),
+        Lines::Json => builder.json().with_span_list(false).finish().try_init(),
     }
     .map_err(TelemetryError::Twice)?;
     panic::set_hook(Box::new(log_panic));

@@ -155,8 +155,8 @@ both_engines! {
 
         // A token holds on another connection too.
         let mut socket = Socket::open(&reader).await;
-        socket.ack(&events[5]).await;
         socket.expect_event(6).await;
+        socket.ack(&events[5]).await;
         eventually("by an old token", async || reader.waiting().await.is_empty()).await;
         add(&writer, 1).await;
         socket.expect_event(7).await;

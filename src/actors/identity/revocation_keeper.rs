@@ -152,7 +152,7 @@ impl Unit for RevocationKeeper {
     type View = RevocationKeeperView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.every(Self::PERIOD, |keeper, cx| keeper.poll(cx));
+        cx.every(Self::PERIOD, Self::poll);
         cx.every(Self::SWEEP, |keeper, cx| keeper.sweep(cx));
     }
 

@@ -139,7 +139,6 @@ impl Serve<PutFavorite> for UserSession {
 
 /// A fault that tests plant from outside.
 #[cfg(feature = "faults")]
-#[expect(clippy::panic, reason = "that is the fault")]
 fn plant_fault(key: &FavoriteKey) {
     assert!(key.target_id.as_str() != "fault:panic", "planted fault");
 }

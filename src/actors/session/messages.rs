@@ -200,6 +200,8 @@ pub struct Attach {
     pub caller: Caller,
     /// Where the client says it is.
     pub since: Option<Position>,
+    /// It was attached to an earlier life of the session.
+    pub resumed: bool,
     /// The way to it.
     pub outlet: Outlet<ToDevice>,
 }

@@ -40,6 +40,7 @@ impl UserSession {
             device_id: it.caller.device_id.clone(),
             acked_seq: state.acked_seq,
             since: it.since,
+            resumed: it.resumed,
             token_until: token_until(&it.caller, cx),
         };
         self.links.insert(

@@ -115,7 +115,7 @@ impl Unit for CursorKeeper {
     type View = CursorKeeperView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.every(self.period, |keeper, cx| keeper.flush(cx));
+        cx.every(self.period, Self::flush);
     }
 
     fn view(&self) -> CursorKeeperView {

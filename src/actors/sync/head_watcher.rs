@@ -92,7 +92,7 @@ impl Unit for HeadWatcher {
     type View = HeadWatcherView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.every(self.period, |watcher, cx| watcher.look(cx));
+        cx.every(self.period, Self::look);
     }
 
     fn view(&self) -> HeadWatcherView {

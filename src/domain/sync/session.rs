@@ -46,6 +46,8 @@ pub struct Attachment {
     pub acked_seq: i64,
     /// Where the client says it is.
     pub since: Option<Position>,
+    /// The connection was attached to an earlier life of the session: its client knows it already.
+    pub resumed: bool,
     /// When its token is over.
     pub token_until: Instant,
 }
@@ -146,20 +148,25 @@ impl SessionCore {
         }
         let log = self.log.unwrap_or(log);
         let (delivery, resync) = self.place(&it, log);
-        let welcome = ServerFrame::Welcome {
-            conn_id: it.conn,
-            user_id: self.user,
-            device_id: it.device_id,
-            node: self.config.node.clone(),
-            epoch: log.epoch,
-            head_seq: log.head_seq,
-            acked_seq: delivery.acked().max(it.acked_seq),
-            window: self.config.window,
-            heartbeat_secs: self.config.heartbeat.as_secs(),
-        };
-        let mut first = vec![welcome.to_text()];
+        let mut first = Vec::new();
+        if !it.resumed {
+            let welcome = ServerFrame::Welcome {
+                conn_id: it.conn,
+                user_id: self.user,
+                device_id: it.device_id,
+                node: self.config.node.clone(),
+                epoch: log.epoch,
+                head_seq: log.head_seq,
+                acked_seq: delivery.acked().max(it.acked_seq),
+                window: self.config.window,
+                heartbeat_secs: self.config.heartbeat.as_secs(),
+            };
+            first.push(welcome.to_text());
+        }
         first.extend(resync.map(|reason| resync_frame(log, reason)));
-        effects.push(Effect::Send(it.conn, first));
+        if !first.is_empty() {
+            effects.push(Effect::Send(it.conn, first));
+        }
         if resync.is_none() && delivery.acked() > it.acked_seq {
             effects.push(Effect::Acked(it.device, delivery.acked()));
         }

@@ -184,11 +184,7 @@ impl Login {
             return Ok(None);
         }
         code_missed(tx, &self.phone).await?;
-        Ok(Some(if code.tries_left == 1 {
-            LoginOutcome::CodeExhausted
-        } else {
-            LoginOutcome::CodeInvalid
-        }))
+        Ok(Some(LoginOutcome::CodeInvalid))
     }
 
     fn place(&self, devices: &[Device]) -> Place {
