@@ -108,3 +108,30 @@ fn record(
         .get_or_create(&Name { name })
         .observe(took.as_secs_f64());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_are_told_apart() {
+        let mut registry = Registry::default();
+        let metrics = StoreMetrics::register(&mut registry);
+        let took = Duration::from_millis(3);
+        metrics.command("login", took, None);
+        metrics.command("login", took, Some(&StoreError::Deadline));
+        metrics.read("user_fetch", took, None);
+        metrics.group(3);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            r#"store_commands_total{name="login",result="ok"} 1"#,
+            r#"store_commands_total{name="login",result="deadline"} 1"#,
+            r#"store_reads_total{name="user_fetch",result="ok"} 1"#,
+            r#"store_command_seconds_count{name="login"} 2"#,
+            r#"store_group_size_bucket{le="4.0"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -93,6 +93,7 @@ async fn lists(bed: &Bed) {
     for i in 0..7 {
         // Pairs of one moment: the id decides.
         let mut command = bed.favorite(user, &format!("x{i}"), t(i / 2));
+        command.favorite_id = FavoriteId(Uuid::from_u128(u128::try_from(i).unwrap()));
         if i == 3 {
             command.key.kind = FavoriteType::Album;
         }
