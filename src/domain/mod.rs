@@ -11,3 +11,4 @@ pub mod library;
 pub mod mask;
 pub mod sync;
 pub mod text;
+pub mod time;

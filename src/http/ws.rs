@@ -262,7 +262,7 @@ impl DeviceConnection {
                     frame,
                 });
             }
-            Ok(Message::Binary(_)) | Err(_) => self.close(CloseCode::BadFrame, ctx),
+            Err(_) => self.close(CloseCode::BadFrame, ctx),
         }
     }
 
@@ -287,7 +287,7 @@ impl DeviceConnection {
             let whole = self.fragments.take().unwrap_or_default();
             match String::from_utf8(whole) {
                 Ok(text) => self.text(&text, ctx),
-                Ok(Message::Binary(_)) | Err(_) => self.close(CloseCode::BadFrame, ctx),
+                Err(_) => self.close(CloseCode::BadFrame, ctx),
             }
         }
     }

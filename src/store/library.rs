@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::{
@@ -17,6 +17,7 @@ use crate::domain::{
     ids::{EventId, FavoriteId, UserId},
     library::{Favorite, FavoriteKey, FavoriteType, TargetId},
     sync::{LogHead, NewEvent},
+    time::rfc3339,
 };
 
 /// A change of one favorite.
@@ -215,7 +216,7 @@ impl FavoriteCommand {
                 "id": favorite.id,
                 "type": favorite.kind,
                 "target_id": favorite.target_id,
-                "created_at": favorite.created_at.to_rfc3339_opts(SecondsFormat::Micros, true),
+                "created_at": rfc3339(favorite.created_at),
                 "version": log.head_seq + 1,
             }),
             origin_device_id: self.origin.clone(),

@@ -4,11 +4,6 @@
 //! each are one read or one transaction. It decides nothing that `domain` can decide, and no
 //! driver type leaves it.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "SQLite and PostgreSQL are names, not code"
-)]
-
 mod command;
 mod constraint;
 mod error;

@@ -4,10 +4,13 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use tokio::io::AsyncWriteExt;
 
-use crate::domain::identity::{Phone, SmsCode};
+use crate::domain::{
+    identity::{Phone, SmsCode},
+    time::rfc3339,
+};
 
 /// The message could not be sent.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +46,7 @@ impl SmsProvider {
     ) -> Result<(), SmsError> {
         match self {
             Self::Console(path) => {
-                let time = now.to_rfc3339_opts(SecondsFormat::Micros, true);
+                let time = rfc3339(now);
                 let line = format!("{time} {} {}\n", phone.as_str(), code.as_str());
                 append(path, &line).await.map_err(|source| SmsError {
                     provider: "console",

@@ -105,7 +105,9 @@ pub struct Device {
     /// What a person calls it.
     pub name: String,
     /// When it last logged in, refreshed or attached.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
     pub last_active_at: DateTime<Utc>,
     /// When it was registered.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
     pub created_at: DateTime<Utc>,
 }

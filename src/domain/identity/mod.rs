@@ -40,5 +40,6 @@ pub struct User {
     /// What the user may do.
     pub role: Role,
     /// When the first login made the user.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
     pub created_at: DateTime<Utc>,
 }

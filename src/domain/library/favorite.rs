@@ -51,5 +51,6 @@ pub struct Favorite {
     /// The catalogue's id of the thing.
     pub target_id: TargetId,
     /// When it was marked.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
     pub created_at: DateTime<Utc>,
 }

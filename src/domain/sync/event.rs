@@ -85,6 +85,7 @@ pub struct EventView {
     /// Acknowledges this event and all before it.
     pub ack_token: String,
     /// When the command came.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
     pub timestamp: DateTime<Utc>,
 }
 
