@@ -20,9 +20,12 @@ use kernel::{Class, Handle, Life};
 use session::Sessions;
 use sync::{CursorKeeper, HeadWatcher};
 
-use crate::domain::{
-    clock::World,
-    identity::{RevocationSet, Secrets},
+use crate::{
+    domain::{
+        clock::World,
+        identity::{RevocationSet, Secrets},
+    },
+    store::Hints,
 };
 
 /// What the HTTP layer is given of the graph: whom to ask, and the published snapshots.
@@ -42,12 +45,20 @@ pub struct Graph {
     pub pulse: Arc<identity::Pulse>,
     /// Set once when the node is going away.
     pub draining: Arc<AtomicBool>,
+    /// The way to other nodes, if there may be any.
+    pub(crate) hints: Option<Hints>,
     pub(crate) cursors: Handle<CursorKeeper>,
     pub(crate) heads: Handle<HeadWatcher>,
     pub(crate) revoked: Handle<identity::RevocationKeeper>,
 }
 
 impl Graph {
+    /// Whether hints of other nodes arrive; none where none are set up.
+    #[must_use]
+    pub fn hints_arrive(&self) -> Option<bool> {
+        self.hints.as_ref().map(Hints::is_up)
+    }
+
     /// Whether no session has a request in hand.
     #[must_use]
     pub fn is_idle(&self) -> bool {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::TimeDelta;
+use tokio::sync::Mutex;
 
 use super::{BootError, START_BUDGET};
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
         kernel::{Caps, Kernel, KernelMetrics, Place, RestartPolicy},
         session::{self, SessionParts},
-        sync::{Attached, CursorKeeper, HeadWatcher},
+        sync::{Attached, CursorKeeper, HeadWatcher, WatcherParts},
     },
     domain::{
         clock::World,
@@ -23,7 +24,7 @@ use crate::{
         sync::SessionConfig,
     },
     settings::Settings,
-    store::{Engine, Store},
+    store::{Hints, Store},
     telemetry::metrics::Metrics,
     upstream::sms::SmsProvider,
 };
@@ -49,6 +50,7 @@ pub(super) async fn start(
     metrics: &Metrics,
     store: &Store,
     secrets: Arc<Secrets>,
+    runtime: &tokio::runtime::Handle,
 ) -> Result<Graph, BootError> {
     let kernel = Kernel::new(world.clone(), metrics.register(KernelMetrics::register));
     let access_life = seconds(settings.auth.access_token_secs);
@@ -63,8 +65,17 @@ pub(super) async fn start(
         revocations.add(&it);
     }
 
+    let (hints, arriving) = match &settings.redis.url {
+        Some(url) => {
+            Hints::start(url.expose(), runtime).map(|(to, from)| (Some(to), Some(from)))?
+        }
+        None => (None, None),
+    };
     let cursors = {
-        let (store, period) = (store.clone(), millis(settings.sync.cursor_flush_ms));
+        let (store, period) = (
+            store.clone(),
+            Duration::from_millis(settings.sync.cursor_flush_ms),
+        );
         kernel.start(ROOT, move || CursorKeeper::new(store.clone(), period))
     };
     let parts = SessionParts {
@@ -73,6 +84,7 @@ pub(super) async fn start(
         attached: Arc::clone(&attached),
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
+        hints: hints.clone(),
         config: SessionConfig {
             node: node_name(world)?,
             window: settings.sync.window_events,
@@ -84,22 +96,16 @@ pub(super) async fn start(
     };
     let sessions = session::sessions(kernel.clone(), parts);
     let heads = {
-        let (store, sessions, attached) = (store.clone(), sessions.clone(), Arc::clone(&attached));
-        // With one process there is nobody else who could write: only a lost hint is to be found.
-        let slower = if store.engine() == Engine::Sqlite {
-            5
-        } else {
-            1
+        let parts = WatcherParts {
+            store: store.clone(),
+            sessions: sessions.clone(),
+            attached: Arc::clone(&attached),
+            hints: hints
+                .clone()
+                .zip(arriving.map(|it| Arc::new(Mutex::new(it)))),
+            period: Duration::from_millis(settings.sync.head_check_ms),
         };
-        let period = millis(settings.sync.head_check_ms) * slower;
-        kernel.start(ROOT, move || {
-            HeadWatcher::new(
-                store.clone(),
-                sessions.clone(),
-                Arc::clone(&attached),
-                period,
-            )
-        })
+        kernel.start(ROOT, move || HeadWatcher::new(parts.clone()))
     };
     let pulse = Arc::new(Pulse::new(world.instant()));
     let revoked = {
@@ -126,13 +132,7 @@ pub(super) async fn start(
             revocations: Arc::clone(&revocations),
             secrets: Arc::clone(&secrets),
             sms: SmsProvider::console(sms_log(settings)),
-            config: LoginConfig {
-                code_life: seconds(settings.auth.sms_code_secs),
-                code_tries: i64::from(settings.auth.sms_tries),
-                resend: seconds(settings.sms.resend_secs),
-                access_life,
-                max_devices: settings.auth.max_devices as usize,
-            },
+            config: login_config(settings),
         },
     );
     Ok(Graph {
@@ -143,10 +143,22 @@ pub(super) async fn start(
         world: world.clone(),
         pulse,
         draining: Arc::new(AtomicBool::new(false)),
+        hints,
         cursors,
         heads,
         revoked,
     })
+}
+
+fn login_config(settings: &Settings) -> LoginConfig {
+    let auth = &settings.auth;
+    LoginConfig {
+        code_life: seconds(auth.sms_code_secs),
+        code_tries: i64::from(auth.sms_tries),
+        resend: seconds(settings.sms.resend_secs),
+        access_life: seconds(auth.access_token_secs),
+        max_devices: auth.max_devices as usize,
+    }
 }
 
 /// A name for this process that no other has: its start's id.
@@ -161,8 +173,4 @@ fn seconds(n: u64) -> TimeDelta {
         .ok()
         .and_then(TimeDelta::try_seconds)
         .unwrap_or(TimeDelta::MAX)
-}
-
-const fn millis(n: u64) -> Duration {
-    Duration::from_millis(n)
 }

@@ -71,6 +71,14 @@ impl Readiness for NodeReadiness {
             .map(|(_, life)| life)
             .all(|life| matches!(life, Life::Up(_)));
         checks.push(("actors", state(all_up)));
+        if let Some(up) = graph.hints_arrive() {
+            let degraded = if up {
+                CheckState::Ok
+            } else {
+                CheckState::Degraded
+            };
+            checks.push(("redis", degraded));
+        }
         checks
     }
 }

@@ -30,8 +30,8 @@ use crate::{
     },
     settings::{self, Settings, Synchronous},
     store::{
-        DataLock, Database, KeysError, LockError, MasterKey, OpenError, Store, StoreConfig,
-        StoreError, StoreMetrics,
+        DataLock, Database, HintsError, KeysError, LockError, MasterKey, OpenError, Store,
+        StoreConfig, StoreError, StoreMetrics,
     },
     telemetry::metrics::Metrics,
 };
@@ -48,6 +48,9 @@ pub enum BootError {
     /// The keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// Redis cannot be used.
+    #[error(transparent)]
+    Hints(#[from] HintsError),
     /// The store did not answer.
     #[error("the store does not answer: {0}")]
     Store(#[from] StoreError),
@@ -181,7 +184,7 @@ async fn run(settings: &Settings, runtime: tokio::runtime::Handle) -> Result<(),
     let _lock = DataLock::acquire(&settings.data_dir)?;
     let (world, metrics) = (World::system(), Metrics::new());
     let store = open_store(settings, &world, &runtime, &metrics).await?;
-    let result = serve_store(settings, &world, &metrics, &store).await;
+    let result = serve_store(settings, &world, &metrics, &store, &runtime).await;
     store.close().await;
     result
 }
@@ -191,6 +194,7 @@ async fn serve_store(
     world: &World,
     metrics: &Metrics,
     store: &Store,
+    runtime: &tokio::runtime::Handle,
 ) -> Result<(), BootError> {
     let master = master_key(settings, world)?;
     let secrets = Arc::new(
@@ -198,7 +202,7 @@ async fn serve_store(
             .secrets_load(world.instant() + START_BUDGET, &master)
             .await?,
     );
-    let graph = graph::start(settings, world, metrics, store, secrets).await?;
+    let graph = graph::start(settings, world, metrics, store, secrets, runtime).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("cannot hear SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("cannot hear SIGINT"))?;
     let mut listeners = listeners::bind(settings, world, metrics, &graph)?;

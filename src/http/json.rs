@@ -133,7 +133,11 @@ fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut de = serde_json::Deserializer::from_slice(body);
     let value =
         serde_path_to_error::deserialize(&mut de).map_err(|e| match e.inner().classify() {
-            Category::Data => field_error(e.path(), e.inner(), ROOT).into(),
+            // A field is found wrong before the rest is read: what is no JSON at all is said first.
+            Category::Data => match serde_json::from_slice::<IgnoredAny>(body) {
+                Ok(_) => field_error(e.path(), e.inner(), ROOT).into(),
+                Err(e) => malformed(&e),
+            },
             Category::Io | Category::Syntax | Category::Eof => malformed(e.inner()),
         })?;
     de.end().map_err(|e| malformed(&e))?;

@@ -15,6 +15,7 @@ mod lock;
 mod metrics;
 mod migrate;
 mod open;
+mod redis;
 mod sync;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use keys::{KeysError, MasterKey};
 pub use library::{FavoriteCommand, FavoritePut, FavoriteQuery};
 pub use lock::{DataLock, LockError};
 pub use metrics::StoreMetrics;
+pub use redis::{Hint, Hints, HintsError};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub use sync::{AttachState, CursorAck, LogPage};
 use tokio::runtime::Handle;

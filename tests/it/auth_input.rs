@@ -166,7 +166,7 @@ both_engines! {
         let server = Server::start(engine).await;
         let api = server.api();
         for path in ["/v1/auth/sms-codes", "/v1/auth/sessions", "/v1/auth/tokens"] {
-            for text in ["", "{", "{\"phone\":}", "nonsense"] {
+            for text in ["", "{", "{\"phone\":}", "nonsense", "{}{}"] {
                 let request = api
                     .request(reqwest::Method::POST, path)
                     .header("content-type", "application/json")
@@ -176,11 +176,6 @@ both_engines! {
                 answer.problem(400, "malformed_json");
             }
         }
-        let trailing = api
-            .request(reqwest::Method::POST, "/v1/auth/sms-codes")
-            .header("content-type", "application/json")
-            .body(format!("{{\"phone\":\"{}\"}}{{}}", phone()));
-        send(trailing).await.problem(400, "malformed_json");
     }
 }
 

@@ -188,3 +188,49 @@ async fn one_node_may_die() {
     added.ok(201);
     socket.expect_event(3).await;
 }
+
+/// The Redis of this test run.
+fn redis() -> String {
+    std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
+        .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_a_change_crosses_without_a_look_at_the_heads() {
+    // The heads are looked at so seldom that only hints can explain what arrives.
+    let settings = [("redis.url", &*redis()), ("sync.head_check_ms", "60000")];
+    let cluster = Cluster::with(&settings).await;
+    for node in [&cluster.a, &cluster.b] {
+        within(Duration::from_secs(5), "Redis answers", async || {
+            node.api().get("/ready").await.body["checks"]["redis"] == "ok"
+        })
+        .await;
+    }
+    let one = cluster.a.api().newcomer("one").await;
+    let mut at_a = Socket::open(&one).await;
+    let two = cluster.b.api().login(&one.phone, "two").await;
+    let mut at_b = Socket::open(&two).await;
+    for round in 1..=10 {
+        one.put("song", &format!("a{round}")).await.ok(201);
+        two.put("song", &format!("b{round}")).await.ok(201);
+        at_a.expect_events(2 * round - 1, 2 * round).await;
+        at_b.expect_events(2 * round - 1, 2 * round).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_redis_a_node_is_degraded_and_changes_still_cross() {
+    // Nobody listens on the port of a listener that is gone.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let url = format!("redis://127.0.0.1:{port}");
+    let cluster = Cluster::with(&[("redis.url", &url)]).await;
+    let ready = cluster.a.api().get("/ready").await.ok(200);
+    assert_eq!(ready["checks"]["redis"], "degraded");
+    let one = cluster.a.api().newcomer("one").await;
+    let mut at_a = Socket::open(&one).await;
+    one.at(&cluster.b).put("song", "far").await.ok(201);
+    at_a.expect_event(1).await;
+}

@@ -66,6 +66,9 @@ impl UserSession {
     /// Sends the events of a stored change to the attached devices.
     fn announce<T>(&mut self, written: Written<T>, cx: &mut Cx<'_, Self>) -> Done<T> {
         let Written { value, log, events } = written;
+        if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
+            hints.publish(self.user, log);
+        }
         if !self.links.is_empty() {
             let events: Vec<_> = events
                 .into_iter()

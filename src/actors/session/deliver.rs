@@ -95,7 +95,7 @@ impl UserSession {
         }
     }
 
-    fn read_head(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn read_head(&mut self, cx: &mut Cx<'_, Self>) {
         if std::mem::replace(&mut self.reading_head, true) {
             return;
         }

@@ -43,6 +43,7 @@ asks! {
     Control Heard -> ();
     Control Detached -> ();
     Control HeadSeen -> ();
+    Control LookAtHead -> ();
     Control Recheck -> ();
     Control Drain -> ();
 }
@@ -230,6 +231,10 @@ pub struct Detached(pub ConnId);
 /// The ends of the log, as the head watcher read them.
 #[derive(Debug)]
 pub struct HeadSeen(pub LogHead);
+
+/// Hints of other nodes arrive from now on: look up what came before.
+#[derive(Debug)]
+pub struct LookAtHead;
 
 /// Something was revoked: look whether an attached device is concerned.
 #[derive(Debug)]

@@ -21,9 +21,9 @@ use std::{
 use chrono::TimeDelta;
 pub use messages::{
     AckChanges, AckReply, Attach, AttachRefused, ChangesReply, Detached, Done, Drain, Frame,
-    HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, Profile, PutFavorite, ReadChanges,
-    Recheck, RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Rotate, RotateReply,
-    ToDevice,
+    HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, LookAtHead, Profile, PutFavorite,
+    ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Rotate,
+    RotateReply, ToDevice,
 };
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ use crate::{
         ids::{ConnId, DeviceId, UserId},
         sync::{SessionConfig, SessionCore},
     },
-    store::Store,
+    store::{Hints, Store},
 };
 use fifo::Fifo;
 
@@ -54,6 +54,8 @@ pub struct SessionParts {
     pub(crate) attached: Arc<Attached>,
     pub(crate) revocations: Arc<RevocationSet>,
     pub(crate) secrets: Arc<Secrets>,
+    /// Where hints go to other nodes, if there may be any.
+    pub(crate) hints: Option<Hints>,
     /// The rules of delivery.
     pub config: SessionConfig,
     /// A session without device and work goes to rest after so long.
@@ -107,6 +109,8 @@ pub struct UserSession {
     retrying: bool,
     /// The head is being read for an ack beyond the known one.
     reading_head: bool,
+    /// Hints of other nodes were asked for.
+    listening: bool,
     last_used: Option<Instant>,
 }
 
@@ -142,6 +146,7 @@ impl UserSession {
             tick: None,
             retrying: false,
             reading_head: false,
+            listening: false,
             last_used: None,
         }
     }
@@ -164,8 +169,19 @@ impl UserSession {
         cx.deadline.unwrap_or(now)
     }
 
-    fn publish_attached(&self) {
+    fn publish_attached(&mut self) {
         let devices: HashSet<DeviceId> = self.links.values().map(|l| l.caller.device).collect();
+        let listening = !devices.is_empty();
+        if let Some(hints) = &self.parts.hints
+            && std::mem::replace(&mut self.listening, listening) != listening
+        {
+            // Only while a device is attached is there anybody to tell.
+            if listening {
+                hints.listen(self.user);
+            } else {
+                hints.unlisten(self.user);
+            }
+        }
         self.parts
             .attached
             .set(self.user, devices.into_iter().collect());

@@ -2,7 +2,9 @@
 
 use super::{
     Link, UserSession,
-    messages::{Attach, AttachRefused, Detached, Drain, Frame, HeadSeen, Heard, Recheck},
+    messages::{
+        Attach, AttachRefused, Detached, Drain, Frame, HeadSeen, Heard, LookAtHead, Recheck,
+    },
 };
 use crate::{
     actors::kernel::{Cx, Reply, Serve},
@@ -180,6 +182,15 @@ impl Serve<HeadSeen> for UserSession {
         if !self.links.is_empty() {
             let effects = self.core.head_seen(it.0);
             self.apply(effects, cx);
+        }
+        Reply::Now(())
+    }
+}
+
+impl Serve<LookAtHead> for UserSession {
+    fn serve(&mut self, _: LookAtHead, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        if !self.links.is_empty() {
+            self.read_head(cx);
         }
         Reply::Now(())
     }

@@ -6,4 +6,4 @@ mod head_watcher;
 
 pub use attached::Attached;
 pub use cursor_keeper::{Advance, CursorKeeper, Flush};
-pub use head_watcher::HeadWatcher;
+pub use head_watcher::{HeadWatcher, WatcherParts};

@@ -249,7 +249,12 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn start() -> Self {
-        let a = Server::start(Engine::Postgres).await;
+        Self::with(&[]).await
+    }
+
+    /// With `("section.key", "value")` settings for all.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let a = Server::with(Engine::Postgres, settings).await;
         let mut b = Server::on(a.database.clone());
         b.settings.clone_from(&a.settings);
         b.launch().await;

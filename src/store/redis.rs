@@ -1,0 +1,303 @@
+//! Hints between nodes by Redis: "this user's log has grown to here".
+//!
+//! Owns the connection to Redis and what this node listens for. A hint may be lost, and often is
+//! when Redis is away: the head watcher finds by itself what no hint told. Nothing here is truth,
+//! and nobody waits for it.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use redis::{
+    Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use tokio::{runtime::Handle, sync::mpsc, time::MissedTickBehavior};
+use uuid::Uuid;
+
+use crate::domain::{
+    ids::{Epoch, UserId},
+    sync::LogHead,
+};
+
+/// What a node hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// A user's log has these ends.
+    Head(UserId, LogHead),
+    /// From now on hints for this user arrive; what came before has to be looked up.
+    Listening(UserId),
+}
+
+/// The URL of Redis cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("redis.url cannot be used: {0}")]
+pub struct HintsError(String);
+
+#[derive(Debug)]
+enum Order {
+    Publish(UserId, LogHead),
+    Listen(UserId),
+    Unlisten(UserId),
+}
+
+/// Sends hints, and says for whom this node listens. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Hints {
+    orders: mpsc::Sender<Order>,
+    up: Arc<AtomicBool>,
+}
+
+/// Orders and hints that may wait; more are dropped, as any hint may be.
+const ROOM: usize = 8192;
+/// Orders carried out at once.
+const BATCH: usize = 256;
+/// How long Redis may take to answer.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often Redis is asked whether it lives.
+const PROBE: Duration = Duration::from_secs(1);
+const CHANNEL: &str = "listen-stream:log:";
+
+impl Hints {
+    /// Connects in the background, now and whenever the connection is lost.
+    ///
+    /// # Errors
+    /// [`HintsError`] when the URL is none. That Redis is away is no error.
+    pub fn start(url: &str, rt: &Handle) -> Result<(Self, mpsc::Receiver<Hint>), HintsError> {
+        // The error of a URL may quote it, with its password.
+        let unusable = |_: RedisError| HintsError("not the URL of a Redis".to_owned());
+        let info = url.into_connection_info().map_err(unusable)?;
+        // Hints and answers share one connection only over RESP3.
+        let settings = info
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings)).map_err(unusable)?;
+        let (orders, todo) = mpsc::channel(ROOM);
+        let (heard, hints) = mpsc::channel(ROOM);
+        let up = Arc::new(AtomicBool::new(false));
+        let (pushed, state) = (heard.clone(), Arc::clone(&up));
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE))
+            .set_max_delay(PROBE)
+            .set_automatic_resubscription()
+            .set_push_sender(move |info: PushInfo| {
+                hear(&info, &pushed, &state);
+                Ok::<(), std::convert::Infallible>(())
+            });
+        let entered = rt.enter();
+        let manager = ConnectionManager::new_lazy_with_config(client, config).map_err(unusable)?;
+        drop(entered);
+        let worker = Worker {
+            manager,
+            heard,
+            up: Arc::clone(&up),
+            wanted: HashSet::new(),
+        };
+        rt.spawn(worker.run(todo));
+        Ok((Self { orders, up }, hints))
+    }
+
+    /// Tells the other nodes where a user's log ends.
+    pub fn publish(&self, user: UserId, log: LogHead) {
+        self.order(Order::Publish(user, log));
+    }
+
+    /// Hints for this user are wanted.
+    pub fn listen(&self, user: UserId) {
+        self.order(Order::Listen(user));
+    }
+
+    /// Hints for this user are not wanted any more.
+    pub fn unlisten(&self, user: UserId) {
+        self.order(Order::Unlisten(user));
+    }
+
+    /// Whether Redis answered when it was last asked.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    fn order(&self, order: Order) {
+        // When there is no room the hint is lost, which the head watcher makes good.
+        let _ = self.orders.try_send(order);
+    }
+}
+
+fn channel(user: UserId) -> String {
+    format!("{CHANNEL}{user}")
+}
+
+/// Takes what Redis pushes. Runs on the connection's own task: it must not wait.
+fn hear(info: &PushInfo, heard: &mpsc::Sender<Hint>, up: &AtomicBool) {
+    match info.kind {
+        PushKind::Disconnection => up.store(false, Relaxed),
+        PushKind::Message => {
+            if let [Value::BulkString(channel), Value::BulkString(text)] = info.data.as_slice()
+                && let Some(hint) = read(channel, text)
+            {
+                let _ = heard.try_send(hint);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn write(log: LogHead) -> String {
+    format!("{} {} {}", log.epoch, log.head_seq, log.floor_seq)
+}
+
+fn read(channel: &[u8], text: &[u8]) -> Option<Hint> {
+    let user = std::str::from_utf8(channel)
+        .ok()?
+        .strip_prefix(CHANNEL)?
+        .parse()
+        .ok()?;
+    let mut parts = std::str::from_utf8(text).ok()?.splitn(3, ' ');
+    let epoch = Epoch(parts.next()?.parse::<Uuid>().ok()?);
+    let (head_seq, floor_seq) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    Some(Hint::Head(
+        user,
+        LogHead {
+            epoch,
+            head_seq,
+            floor_seq,
+        },
+    ))
+}
+
+struct Worker {
+    manager: ConnectionManager,
+    heard: mpsc::Sender<Hint>,
+    up: Arc<AtomicBool>,
+    wanted: HashSet<UserId>,
+}
+
+impl Worker {
+    async fn run(mut self, mut todo: mpsc::Receiver<Order>) {
+        let mut probe = tokio::time::interval(PROBE);
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut orders = Vec::with_capacity(BATCH);
+        loop {
+            tokio::select! {
+                n = todo.recv_many(&mut orders, BATCH) => {
+                    if n == 0 {
+                        return;
+                    }
+                    self.carry_out(&mut orders).await;
+                }
+                _ = probe.tick() => {
+                    let alive = redis::cmd("PING").exec_async(&mut self.manager).await;
+                    self.judge(alive).await;
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, orders: &mut Vec<Order>) {
+        let mut publish = redis::pipe();
+        let (mut more, mut less, mut any) = (HashSet::new(), HashSet::new(), false);
+        for order in orders.drain(..) {
+            match order {
+                Order::Publish(user, log) => {
+                    publish.publish(channel(user), write(log)).ignore();
+                    any = true;
+                }
+                Order::Listen(user) => {
+                    less.remove(&user);
+                    more.insert(user);
+                }
+                Order::Unlisten(user) => {
+                    more.remove(&user);
+                    less.insert(user);
+                }
+            }
+        }
+        self.wanted.extend(&more);
+        self.wanted.retain(|user| !less.contains(user));
+        // While Redis is away each call would wait in vain; it is asked again by the probe.
+        if !self.up.load(Relaxed) {
+            return;
+        }
+        let mut result = Ok(());
+        if any {
+            result = publish.exec_async(&mut self.manager).await;
+        }
+        if result.is_ok() && !less.is_empty() {
+            let channels: Vec<String> = less.into_iter().map(channel).collect();
+            result = self.manager.unsubscribe(channels).await;
+        }
+        if result.is_ok() && !more.is_empty() {
+            result = self.subscribe(more.into_iter().collect()).await;
+        }
+        self.judge(result).await;
+    }
+
+    async fn subscribe(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
+        for some in users.chunks(BATCH) {
+            let channels: Vec<String> = some.iter().copied().map(channel).collect();
+            self.manager.subscribe(channels).await?;
+            for user in some {
+                let _ = self.heard.try_send(Hint::Listening(*user));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes whether Redis answers; when it is back, listens anew for everybody.
+    async fn judge(&mut self, result: Result<(), RedisError>) {
+        let was = self.up.swap(result.is_ok(), Relaxed);
+        match result {
+            Err(error) if was => {
+                tracing::warn!(kind = ?error.kind(), "Redis is away: changes of other nodes come later");
+            }
+            Ok(()) if !was => {
+                tracing::info!("Redis answers");
+                let everybody = self.wanted.iter().copied().collect();
+                if self.subscribe(everybody).await.is_err() {
+                    self.up.store(false, Relaxed);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_hint_is_read_as_it_was_written(user: u128, epoch: u128, head in 0..i64::MAX, floor in 0..i64::MAX) {
+            let user = UserId(Uuid::from_u128(user));
+            let log = LogHead { epoch: Epoch(Uuid::from_u128(epoch)), head_seq: head, floor_seq: floor };
+            let hint = read(channel(user).as_bytes(), write(log).as_bytes());
+            prop_assert_eq!(hint, Some(Hint::Head(user, log)));
+        }
+
+        #[test]
+        fn any_text_is_read_without_harm(channel: Vec<u8>, text: Vec<u8>) {
+            let _ = read(&channel, &text);
+        }
+    }
+
+    #[test]
+    fn an_unusable_url_is_not_shown() {
+        let rt = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let error = Hints::start("redis://:secret@", rt.handle()).unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
