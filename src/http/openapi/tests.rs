@@ -23,7 +23,27 @@ async fn the_description_is_served() {
     assert!(doc["components"]["schemas"]["FieldError"].is_object());
     let mut paths: Vec<_> = doc["paths"].as_object().unwrap().keys().collect();
     paths.sort();
-    assert_eq!(paths, ["/health", "/ready"]);
+    assert_eq!(
+        paths,
+        [
+            "/health",
+            "/ready",
+            "/v1/auth/sessions",
+            "/v1/auth/sessions/current",
+            "/v1/auth/sms-codes",
+            "/v1/auth/tokens",
+            "/v1/me",
+            "/v1/me/changes",
+            "/v1/me/changes/ack",
+            "/v1/me/devices",
+            "/v1/me/devices/{id}",
+            "/v1/me/favorites",
+            "/v1/me/favorites/{type}/{target_id}",
+            "/v1/me/favorites/{type}/{target_id}/restore",
+            "/v1/sync",
+            "/v1/sync/tickets",
+        ]
+    );
 }
 
 #[actix_web::test]

@@ -60,7 +60,7 @@ async fn wrong_codes(bed: &Bed) {
     for expected in [
         LoginOutcome::CodeInvalid,
         LoginOutcome::CodeInvalid,
-        LoginOutcome::CodeExhausted,
+        LoginOutcome::CodeInvalid,
         LoginOutcome::CodeExhausted,
     ] {
         let mut wrong = bed.login(&phone(), "phone-1", t(1));
