@@ -109,7 +109,7 @@ impl UserSession {
                     .ok()
                     .and_then(|heads| heads.first().map(|(_, log)| *log));
                 let effects = match log {
-                    Some(log) => session.core.head_seen(log),
+                    Some(log) => session.core.head_read(log),
                     None => session.core.head_failed(),
                 };
                 session.apply(effects, cx);

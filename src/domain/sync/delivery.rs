@@ -150,7 +150,13 @@ impl Delivery {
     /// # Errors
     /// [`AckError::BeyondHead`]: `head` may be older than what the client saw; read it and try again.
     pub fn ack(&mut self, up_to: i64, head: i64) -> Result<bool, AckError> {
-        if up_to > head.max(self.sent) {
+        // What was sent before a resync may have been of another life of the log.
+        let end = if self.quiet {
+            head
+        } else {
+            head.max(self.sent)
+        };
+        if up_to > end {
             return Err(AckError::BeyondHead);
         }
         if self.quiet {
@@ -169,10 +175,10 @@ impl Delivery {
         Ok(true)
     }
 
-    /// Nothing more is sent until the client says where it is.
+    /// Nothing more is sent until the client says where it is. A read that is under way still has to
+    /// be answered before there is another: two could fill the window twice.
     pub fn resync(&mut self) {
         self.quiet = true;
-        self.loading = false;
     }
 }
 

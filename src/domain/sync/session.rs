@@ -78,8 +78,17 @@ struct Link {
     last_heard: Instant,
     next_ping: Instant,
     token_until: Instant,
-    /// An ack beyond the head known here, judged once the head was read.
-    parked_ack: Option<(Position, Option<Ref>)>,
+    parked_ack: Option<ParkedAck>,
+}
+
+/// An ack beyond the head known here. A hint may show that it is good; that it is not, only a read
+/// of the head that began after it came.
+#[derive(Debug)]
+struct ParkedAck {
+    position: Position,
+    reference: Option<Ref>,
+    /// The first read of the head that began after it came.
+    decided_by: u64,
 }
 
 /// One user's attached devices.
@@ -89,6 +98,8 @@ pub struct SessionCore {
     config: SessionConfig,
     log: Option<LogHead>,
     links: BTreeMap<ConnId, Link>,
+    /// Reads of the head that were asked for, and those that were answered: one at a time.
+    head_reads: (u64, u64),
 }
 
 impl SessionCore {
@@ -100,6 +111,7 @@ impl SessionCore {
             config,
             log: None,
             links: BTreeMap::new(),
+            head_reads: (0, 0),
         }
     }
 
@@ -191,12 +203,13 @@ impl SessionCore {
             None => it.acked_seq,
             // The beginning is the same in every epoch.
             Some(Position { seq: 0, .. }) => 0,
-            // Ahead of a log of the same epoch is as foreign as another epoch.
-            Some(p) if p.epoch != log.epoch || p.seq > log.head_seq => {
-                return resync(ResyncReason::EpochChanged);
-            }
+            Some(p) if p.epoch != log.epoch => return resync(ResyncReason::EpochChanged),
             Some(p) => p.seq,
         };
+        // Ahead of a log of the same epoch is as foreign as another epoch.
+        if from > log.head_seq {
+            return resync(ResyncReason::EpochChanged);
+        }
         if from < log.floor_seq {
             return resync(ResyncReason::Compacted);
         }
@@ -223,34 +236,48 @@ impl SessionCore {
         }
     }
 
-    /// The ends of the log were read, or told by another part of the system.
+    /// The ends of the log were told by another part of the system, or seen by the way. They may be
+    /// older than what is known here.
     pub fn head_seen(&mut self, log: LogHead) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.learn(log) {
             self.resync_all(log, &mut effects);
         }
+        self.judge_parked(&mut effects);
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// The ends of the log were read as [`Effect::ReadHead`] asked.
+    pub fn head_read(&mut self, log: LogHead) -> Vec<Effect> {
+        self.head_reads.1 = self.head_reads.0;
+        self.head_seen(log)
+    }
+
+    /// The ends of the log could not be read as [`Effect::ReadHead`] asked: acks that waited for it
+    /// are answered.
+    pub fn head_failed(&mut self) -> Vec<Effect> {
+        self.head_reads.1 = self.head_reads.0;
+        let mut effects = Vec::new();
+        for (conn, link) in &mut self.links {
+            if let Some(ack) = link.parked_ack.take() {
+                let code = FrameErrorCode::StoreUnavailable;
+                let detail = "the ack could not be judged";
+                effects.push(error(*conn, code, detail, ack.reference));
+            }
+        }
+        effects
+    }
+
+    fn judge_parked(&mut self, effects: &mut Vec<Effect>) {
         let parked: Vec<_> = self
             .links
             .iter_mut()
             .filter_map(|(c, l)| Some((*c, l.parked_ack.take()?)))
             .collect();
-        for (conn, (position, reference)) in parked {
-            self.ack(conn, position, reference, true, &mut effects);
+        for (conn, ack) in parked {
+            self.judge(conn, ack, effects);
         }
-        self.pump(&mut effects);
-        effects
-    }
-
-    /// The ends of the log could not be read: acks that waited for them are answered.
-    pub fn head_failed(&mut self) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for (conn, link) in &mut self.links {
-            if let Some((_, reference)) = link.parked_ack.take() {
-                let code = FrameErrorCode::StoreUnavailable;
-                effects.push(error(*conn, code, "the ack could not be judged", reference));
-            }
-        }
-        effects
     }
 
     /// Events were appended by a command of this session; `log` has the ends after it.
@@ -314,7 +341,12 @@ impl SessionCore {
         self.heard(now, conn);
         match frame {
             ClientFrame::Ack(position, reference) => {
-                self.ack(conn, position, reference, false, &mut effects);
+                let ack = ParkedAck {
+                    position,
+                    reference,
+                    decided_by: self.head_reads.0 + 1,
+                };
+                self.judge(conn, ack, &mut effects);
                 self.pump(&mut effects);
             }
             ClientFrame::Ping(reference) => {
@@ -335,37 +367,32 @@ impl SessionCore {
         effects
     }
 
-    fn ack(
-        &mut self,
-        conn: ConnId,
-        position: Position,
-        reference: Option<Ref>,
-        head_is_fresh: bool,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn judge(&mut self, conn: ConnId, ack: ParkedAck, effects: &mut Vec<Effect>) {
         let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) else {
             return;
         };
-        if position.epoch != log.epoch {
+        if ack.position.epoch != log.epoch {
+            let code = FrameErrorCode::EpochChanged;
             let detail = "the position belongs to another epoch of the log";
-            effects.push(error(conn, FrameErrorCode::EpochChanged, detail, reference));
+            effects.push(error(conn, code, detail, ack.reference));
             return;
         }
-        match link.delivery.ack(position.seq, log.head_seq) {
+        match link.delivery.ack(ack.position.seq, log.head_seq) {
             Ok(true) => effects.push(Effect::Acked(link.device, link.delivery.acked())),
             Ok(false) => {}
-            Err(AckError::BeyondHead) if head_is_fresh => {
+            Err(AckError::BeyondHead) if ack.decided_by <= self.head_reads.1 => {
+                let code = FrameErrorCode::AckBeyondHead;
                 let detail = format!("the head of the log is {}", log.head_seq);
-                effects.push(error(
-                    conn,
-                    FrameErrorCode::AckBeyondHead,
-                    &detail,
-                    reference,
-                ));
+                effects.push(error(conn, code, &detail, ack.reference));
             }
             Err(AckError::BeyondHead) => {
-                link.parked_ack = Some((position, reference));
-                effects.push(Effect::ReadHead);
+                // One read at a time: what it does not decide waits for the next.
+                let (asked, answered) = &mut self.head_reads;
+                if *asked == *answered {
+                    *asked += 1;
+                    effects.push(Effect::ReadHead);
+                }
+                link.parked_ack = Some(ack);
             }
         }
     }
@@ -381,10 +408,12 @@ impl SessionCore {
     /// The device's cursor was moved by another way than its socket.
     pub fn acked_elsewhere(&mut self, device: DeviceId, seq: i64) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let head = self.log.map_or(0, |l| l.head_seq);
+        if let Some(log) = &mut self.log {
+            // Whoever moved it looked: the log reaches so far.
+            log.head_seq = log.head_seq.max(seq);
+        }
         for link in self.links.values_mut().filter(|l| l.device == device) {
-            // A position beyond the head known here waits for the next look at the head.
-            let _ = link.delivery.ack(seq.min(head), head);
+            let _ = link.delivery.ack(seq, seq);
         }
         self.pump(&mut effects);
         effects
@@ -487,3 +516,6 @@ fn error(conn: ConnId, code: FrameErrorCode, detail: &str, reference: Option<Ref
 fn texts(events: &[WireEvent]) -> Vec<ByteString> {
     events.iter().map(|e| e.text.clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,653 @@
+//! What a session decides, told as short scripts; `sim` runs it against whole schedules.
+
+mod sim;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::{
+    clock::World,
+    ids::{ConnId, DeviceId, Epoch},
+    sync::AckToken,
+};
+
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+fn core(window: u32) -> SessionCore {
+    SessionCore::new(
+        UserId(Uuid::from_u128(7)),
+        SessionConfig {
+            node: "n1".into(),
+            window,
+            heartbeat: HEARTBEAT,
+            heartbeat_timeout: Duration::from_secs(75),
+        },
+    )
+}
+
+const fn conn(n: u128) -> ConnId {
+    ConnId(Uuid::from_u128(n))
+}
+
+const fn device(n: u128) -> DeviceId {
+    DeviceId(Uuid::from_u128(n))
+}
+
+const fn epoch(n: u128) -> Epoch {
+    Epoch(Uuid::from_u128(n))
+}
+
+/// The ends of a log in its first life, nothing trimmed.
+const fn head(head_seq: i64) -> LogHead {
+    log(1, 0, head_seq)
+}
+
+const fn log(life: u128, floor_seq: i64, head_seq: i64) -> LogHead {
+    LogHead {
+        epoch: epoch(life),
+        head_seq,
+        floor_seq,
+    }
+}
+
+const fn at(life: u128, seq: i64) -> Position {
+    Position {
+        epoch: epoch(life),
+        seq,
+    }
+}
+
+fn events(seqs: std::ops::RangeInclusive<i64>) -> Vec<WireEvent> {
+    seqs.map(|seq| WireEvent {
+        seq,
+        text: format!(r#"{{"type":"event","seq":{seq}}}"#).into(),
+    })
+    .collect()
+}
+
+/// Connection `n` of device `n`.
+fn attachment(n: u128, acked_seq: i64, since: Option<Position>, now: Instant) -> Attachment {
+    Attachment {
+        conn: conn(n),
+        device: device(n),
+        device_id: ClientDeviceId::parse("phone").unwrap(),
+        acked_seq,
+        since,
+        token_until: now + Duration::from_hours(1),
+    }
+}
+
+fn start() -> Instant {
+    World::system().instant()
+}
+
+/// Device `n` at `acked`, attached to a log of `head` events without more ado.
+fn attached(it: &mut SessionCore, n: u128, acked: i64, head_seq: i64) {
+    let now = start();
+    it.attach(now, attachment(n, acked, None, now), head(head_seq));
+}
+
+fn ack(it: &mut SessionCore, n: u128, position: Position) -> Vec<String> {
+    show(it.frame(start(), conn(n), ClientFrame::Ack(position, None)))
+}
+
+fn show(effects: Vec<Effect>) -> Vec<String> {
+    let mut shown = Vec::new();
+    for effect in effects {
+        match effect {
+            Effect::Send(c, texts) => {
+                shown.extend(
+                    texts
+                        .iter()
+                        .map(|t| format!("{}: {}", c.0.as_u128(), brief(t))),
+                );
+            }
+            Effect::Ping(c) => shown.push(format!("{}: ping", c.0.as_u128())),
+            Effect::Close(c, code) => {
+                shown.push(format!("{}: close {}", c.0.as_u128(), code.number()));
+            }
+            Effect::Load(c, load) => shown.push(format!(
+                "{}: load {} after {}",
+                c.0.as_u128(),
+                load.limit,
+                load.after
+            )),
+            Effect::ReadHead => shown.push("read head".into()),
+            Effect::Acked(d, seq) => shown.push(format!("{}: acked {seq}", d.0.as_u128())),
+            Effect::Detached(d) => shown.push(format!("{}: detached", d.0.as_u128())),
+        }
+    }
+    shown
+}
+
+fn brief(text: &str) -> String {
+    let frame: serde_json::Value = serde_json::from_str(text).unwrap();
+    let field = |name: &str| frame[name].to_string().replace('"', "");
+    match frame["type"].as_str().unwrap() {
+        "welcome" => format!(
+            "welcome acked {} head {}",
+            field("acked_seq"),
+            field("head_seq")
+        ),
+        "event" => format!("event {}", field("seq")),
+        "resync" => format!(
+            "resync {} floor {} head {}",
+            field("reason"),
+            field("floor_seq"),
+            field("head_seq")
+        ),
+        "error" => format!("error {} ref {}", field("code"), field("ref")),
+        "pong" => format!("pong ref {}", field("ref")),
+        "goodbye" => format!("goodbye {} in {}", field("reason"), field("retry_after_ms")),
+        other => panic!("{other}"),
+    }
+}
+
+/// Attaches device 1 at cursor 5 to a log of floor 2 and head 9.
+fn placed(since: Option<Position>) -> Vec<String> {
+    let now = start();
+    show(core(100).attach(now, attachment(1, 5, since, now), log(1, 2, 9)))
+}
+
+#[test]
+fn the_welcome_is_first_and_says_everything() {
+    let now = start();
+    let mut it = core(64);
+    let effects = it.attach(now, attachment(1, 5, None, now), head(9));
+    let Some(Effect::Send(to, texts)) = effects.first() else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(*to, conn(1));
+    let welcome: serde_json::Value = serde_json::from_str(&texts[0]).unwrap();
+    assert_eq!(
+        welcome,
+        serde_json::json!({
+            "type": "welcome",
+            "conn_id": conn(1),
+            "user_id": Uuid::from_u128(7),
+            "device_id": "phone",
+            "node": "n1",
+            "epoch": epoch(1),
+            "head_seq": 9,
+            "acked_seq": 5,
+            "window": 64,
+            "heartbeat_secs": 30,
+        })
+    );
+}
+
+#[test]
+fn a_device_starts_behind_its_cursor_or_where_it_says() {
+    let welcome = |acked: i64| format!("1: welcome acked {acked} head 9");
+    let load = |after: i64| format!("1: load 100 after {after}");
+    assert_eq!(placed(None), [welcome(5), load(5)]);
+    assert_eq!(
+        placed(Some(at(1, 8))),
+        [welcome(8), "1: acked 8".into(), load(8)],
+        "above the cursor is an ack"
+    );
+    assert_eq!(
+        placed(Some(at(1, 3))),
+        [welcome(5), load(3)],
+        "below the cursor the events come again"
+    );
+    assert_eq!(placed(Some(at(1, 2))), [welcome(5), load(2)], "the floor");
+    assert_eq!(
+        placed(Some(at(1, 9))),
+        [welcome(9), "1: acked 9".into()],
+        "nothing is lacking"
+    );
+}
+
+#[test]
+fn a_position_that_means_nothing_here_is_a_resync() {
+    let foreign = [
+        "1: welcome acked 5 head 9",
+        "1: resync epoch_changed floor 2 head 9",
+    ];
+    assert_eq!(placed(Some(at(2, 3))), foreign, "another epoch");
+    assert_eq!(placed(Some(at(1, 10))), foreign, "ahead of the log");
+    let trimmed = [
+        "1: welcome acked 5 head 9",
+        "1: resync compacted floor 2 head 9",
+    ];
+    assert_eq!(placed(Some(at(1, 1))), trimmed);
+    assert_eq!(placed(Some(at(2, 0))), trimmed, "the beginning is gone");
+}
+
+#[test]
+fn the_beginning_is_the_same_in_every_epoch() {
+    let now = start();
+    let since = Some(at(2, 0));
+    let shown = show(core(100).attach(now, attachment(1, 5, since, now), head(9)));
+    assert_eq!(shown, ["1: welcome acked 5 head 9", "1: load 100 after 0"]);
+}
+
+#[test]
+fn a_cursor_that_the_log_cannot_have_is_a_resync() {
+    let now = start();
+    let shown = show(core(100).attach(now, attachment(1, 12, None, now), head(9)));
+    assert_eq!(
+        shown,
+        [
+            "1: welcome acked 12 head 9",
+            "1: resync epoch_changed floor 0 head 9"
+        ]
+    );
+    let shown = show(core(100).attach(now, attachment(1, 1, None, now), log(1, 2, 9)));
+    assert_eq!(
+        shown,
+        [
+            "1: welcome acked 1 head 9",
+            "1: resync compacted floor 2 head 9"
+        ]
+    );
+}
+
+#[test]
+fn the_log_is_replayed_in_pages_that_fit_the_window() {
+    let mut it = core(3);
+    let now = start();
+    let shown = show(it.attach(now, attachment(1, 5, None, now), head(20)));
+    assert_eq!(shown[1..], ["1: load 3 after 5"]);
+    let shown = show(it.loaded(conn(1), 5, &events(6..=8)));
+    assert_eq!(
+        shown,
+        ["1: event 6", "1: event 7", "1: event 8"],
+        "the window is full"
+    );
+    assert_eq!(
+        ack(&mut it, 1, at(1, 7)),
+        ["1: acked 7", "1: load 2 after 8"]
+    );
+    assert_eq!(ack(&mut it, 1, at(1, 7)), [""; 0], "nothing new");
+    assert_eq!(ack(&mut it, 1, at(1, 6)), [""; 0], "cumulative");
+}
+
+#[test]
+fn a_commit_goes_to_every_device_that_is_up_to_date() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 4);
+    attached(&mut it, 2, 4, 4);
+    attached(&mut it, 3, 2, 4);
+    let shown = show(it.committed(head(6), &events(5..=6)));
+    assert_eq!(
+        shown,
+        ["1: event 5", "1: event 6", "2: event 5", "2: event 6"]
+    );
+    let shown = show(it.loaded(conn(3), 2, &events(3..=4)));
+    assert_eq!(shown, ["3: event 3", "3: event 4", "3: load 8 after 4"]);
+}
+
+#[test]
+fn a_commit_that_does_not_fit_is_read_later() {
+    let mut it = core(2);
+    attached(&mut it, 1, 4, 4);
+    assert_eq!(
+        show(it.committed(head(7), &events(5..=7))),
+        ["1: load 2 after 4"]
+    );
+    assert_eq!(
+        show(it.loaded(conn(1), 4, &events(5..=6))),
+        ["1: event 5", "1: event 6"]
+    );
+    assert_eq!(show(it.committed(head(8), &events(8..=8))), [""; 0]);
+    assert_eq!(
+        ack(&mut it, 1, at(1, 6)),
+        ["1: acked 6", "1: load 2 after 6"]
+    );
+}
+
+#[test]
+fn a_hint_from_elsewhere_makes_the_log_be_read() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 4);
+    assert_eq!(show(it.head_seen(head(6))), ["1: load 10 after 4"]);
+    assert_eq!(show(it.head_seen(head(5))), [""; 0], "late, and older");
+    assert_eq!(it.log(), Some(head(6)));
+}
+
+#[test]
+fn a_hole_in_what_was_read_is_a_resync() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 9);
+    it.head_seen(log(1, 6, 9));
+    assert_eq!(
+        show(it.loaded(conn(1), 4, &events(7..=9))),
+        ["1: resync compacted floor 6 head 9"]
+    );
+    assert_eq!(
+        show(it.committed(log(1, 6, 10), &events(10..=10))),
+        [""; 0],
+        "quiet"
+    );
+    assert_eq!(
+        ack(&mut it, 1, at(1, 9)),
+        ["1: acked 9", "1: load 10 after 9"]
+    );
+}
+
+#[test]
+fn a_read_that_failed_is_tried_again() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 9);
+    assert_eq!(show(it.retry()), [""; 0], "under way");
+    it.load_failed(conn(1));
+    assert_eq!(show(it.retry()), ["1: load 10 after 4"]);
+}
+
+#[test]
+fn an_answer_for_a_connection_that_is_gone_is_nobodys() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 9);
+    assert_eq!(show(it.detached(conn(1))), ["1: detached"]);
+    assert_eq!(show(it.detached(conn(1))), [""; 0]);
+    assert_eq!(show(it.loaded(conn(1), 4, &events(5..=9))), [""; 0]);
+    it.load_failed(conn(1));
+    assert_eq!(ack(&mut it, 1, at(1, 5)), [""; 0]);
+    assert_eq!(it.attached(), 0);
+}
+
+#[test]
+fn an_ack_beyond_the_known_head_waits_for_the_head() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 4);
+    let beyond = |mark| ClientFrame::Ack(at(1, 6), Some(Ref::Number(mark)));
+    assert_eq!(show(it.frame(start(), conn(1), beyond(1))), ["read head"]);
+    assert_eq!(show(it.head_read(head(6))), ["1: acked 6"]);
+
+    let far = ClientFrame::Ack(at(1, 9), Some(Ref::Number(2)));
+    assert_eq!(show(it.frame(start(), conn(1), far.clone())), ["read head"]);
+    assert_eq!(
+        show(it.head_read(head(6))),
+        ["1: error ack_beyond_head ref 2"]
+    );
+    assert_eq!(show(it.frame(start(), conn(1), far)), ["read head"]);
+    assert_eq!(show(it.head_failed()), ["1: error store_unavailable ref 2"]);
+    assert_eq!(
+        show(it.head_read(head(9))),
+        ["1: load 10 after 6"],
+        "no longer waits"
+    );
+}
+
+#[test]
+fn an_ack_that_waits_is_not_judged_by_an_older_look_at_the_head() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 4);
+    assert_eq!(ack(&mut it, 1, at(1, 6)), ["read head"]);
+    assert_eq!(
+        show(it.head_seen(head(5))),
+        ["1: load 10 after 4"],
+        "an older hint"
+    );
+    assert_eq!(
+        show(it.head_seen(head(6))),
+        ["1: acked 6"],
+        "a hint that is enough"
+    );
+    assert_eq!(show(it.head_read(head(6))), [""; 0]);
+}
+
+#[test]
+fn an_ack_that_came_during_a_read_of_the_head_waits_for_the_next() {
+    let mut it = core(10);
+    attached(&mut it, 1, 6, 6);
+    attached(&mut it, 2, 6, 6);
+    assert_eq!(ack(&mut it, 1, at(1, 7)), ["read head"]);
+    assert_eq!(ack(&mut it, 2, at(1, 8)), [""; 0], "one read at a time");
+    assert_eq!(
+        show(it.head_read(head(7))),
+        ["1: acked 7", "read head", "2: load 10 after 6"]
+    );
+    assert_eq!(
+        show(it.head_read(head(8))),
+        ["2: acked 8", "1: load 10 after 7"]
+    );
+}
+
+#[test]
+fn an_ack_of_another_epoch_is_an_error() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 4);
+    assert_eq!(
+        ack(&mut it, 1, at(2, 4)),
+        ["1: error epoch_changed ref null"]
+    );
+}
+
+#[test]
+fn a_token_acks_as_the_position_does() {
+    let mut it = core(10);
+    attached(&mut it, 1, 0, 4);
+    it.loaded(conn(1), 0, &events(1..=4));
+    let text = format!(
+        r#"{{"type":"ack","ack_token":"{}"}}"#,
+        AckToken(at(1, 3)).encode()
+    );
+    let frame = ClientFrame::parse(&text).unwrap();
+    assert_eq!(show(it.frame(start(), conn(1), frame)), ["1: acked 3"]);
+}
+
+#[test]
+fn another_life_of_the_log_stops_everyone_until_they_say_where_they_are() {
+    let mut it = core(10);
+    attached(&mut it, 1, 4, 9);
+    attached(&mut it, 2, 9, 9);
+    assert_eq!(
+        show(it.head_seen(log(2, 0, 3))),
+        [
+            "1: resync epoch_changed floor 0 head 3",
+            "2: resync epoch_changed floor 0 head 3"
+        ]
+    );
+    assert_eq!(
+        show(it.loaded(conn(1), 4, &events(5..=9))),
+        [""; 0],
+        "of the old life"
+    );
+    assert_eq!(show(it.committed(log(2, 0, 4), &events(4..=4))), [""; 0]);
+    assert_eq!(
+        ack(&mut it, 1, at(1, 9)),
+        ["1: error epoch_changed ref null"]
+    );
+    assert_eq!(
+        ack(&mut it, 1, at(2, 3)),
+        ["1: acked 3", "1: load 10 after 3"]
+    );
+    assert_eq!(
+        ack(&mut it, 2, at(2, 8)),
+        ["read head"],
+        "what was sent in the old life is no position in the new one"
+    );
+}
+
+#[test]
+fn a_commit_in_another_life_is_a_resync_too() {
+    let mut it = core(10);
+    attached(&mut it, 1, 9, 9);
+    assert_eq!(
+        show(it.committed(log(2, 0, 10), &events(10..=10))),
+        ["1: resync epoch_changed floor 0 head 10"]
+    );
+}
+
+#[test]
+fn one_read_at_a_time_also_across_a_resync() {
+    let mut it = core(5);
+    attached(&mut it, 1, 20, 40);
+    it.head_seen(log(2, 0, 40));
+    assert_eq!(
+        ack(&mut it, 1, at(2, 18)),
+        ["1: acked 18"],
+        "one is under way"
+    );
+    assert_eq!(
+        show(it.loaded(conn(1), 20, &events(21..=25))),
+        ["1: load 5 after 18"],
+        "it was for another place"
+    );
+}
+
+#[test]
+fn a_cursor_moved_elsewhere_opens_the_window_and_is_not_sent_again() {
+    let mut it = core(3);
+    attached(&mut it, 1, 4, 20);
+    it.loaded(conn(1), 4, &events(5..=7));
+    assert_eq!(show(it.acked_elsewhere(device(2), 6)), [""; 0]);
+    assert_eq!(
+        show(it.acked_elsewhere(device(1), 6)),
+        ["1: load 2 after 7"]
+    );
+    it.load_failed(conn(1));
+    // Another node appended 21 to 30; the store would not have taken the ack otherwise.
+    assert_eq!(show(it.acked_elsewhere(device(1), 30)), [""; 0]);
+    assert_eq!(show(it.head_seen(head(31))), ["1: load 3 after 30"]);
+}
+
+#[test]
+fn frames_are_answered() {
+    let mut it = core(3);
+    attached(&mut it, 1, 4, 4);
+    let mark = || Some(Ref::Text("a".into()));
+    let cases = [
+        (ClientFrame::Ping(mark()), "1: pong ref a"),
+        (ClientFrame::Ping(None), "1: pong ref null"),
+        (ClientFrame::Unknown(mark()), "1: error unknown_type ref a"),
+        (
+            ClientFrame::Auth("t".into(), mark()),
+            "1: error token_invalid ref a",
+        ),
+    ];
+    for (frame, answer) in cases {
+        assert_eq!(show(it.frame(start(), conn(1), frame)), [answer]);
+    }
+}
+
+#[test]
+fn a_newer_connection_replaces_the_older_of_its_device() {
+    let now = start();
+    let mut it = core(3);
+    attached(&mut it, 1, 4, 4);
+    attached(&mut it, 3, 4, 4);
+    let newer = Attachment {
+        conn: conn(2),
+        ..attachment(1, 4, None, now)
+    };
+    assert_eq!(
+        show(it.attach(now, newer, head(4))),
+        ["1: close 4001", "1: detached", "2: welcome acked 4 head 4"]
+    );
+    assert_eq!(it.attached(), 2);
+}
+
+#[test]
+fn a_drain_says_goodbye_and_when_to_come_back() {
+    let mut it = core(3);
+    attached(&mut it, 1, 4, 4);
+    attached(&mut it, 2, 4, 4);
+    assert_eq!(
+        show(it.evict_all(|| Duration::from_millis(1500))),
+        [
+            "1: goodbye going_away in 1500",
+            "1: close 1001",
+            "1: detached",
+            "2: goodbye going_away in 1500",
+            "2: close 1001",
+            "2: detached"
+        ]
+    );
+    assert_eq!(it.next_tick(), None);
+    attached(&mut it, 1, 4, 4);
+    let shown = show(it.evict(conn(1), CloseCode::DeviceRemoved));
+    assert_eq!(shown, ["1: close 4005", "1: detached"]);
+    assert_eq!(show(it.evict(conn(1), CloseCode::DeviceRemoved)), [""; 0]);
+}
+
+mod time {
+    use super::*;
+
+    fn secs(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn tick(it: &mut SessionCore, now: Instant) -> Vec<String> {
+        show(it.tick(now, Duration::ZERO))
+    }
+
+    #[test]
+    fn a_silent_device_is_pinged_and_then_let_go() {
+        let t0 = start();
+        let mut it = core(3);
+        assert_eq!(it.next_tick(), None);
+        it.attach(t0, attachment(1, 0, None, t0), head(0));
+        let mut ticks = Vec::new();
+        while let Some(due) = it.next_tick() {
+            let early = due.checked_sub(Duration::from_millis(1)).unwrap();
+            assert_eq!(tick(&mut it, early), [""; 0], "not before it is due");
+            ticks.push(((due - t0).as_secs(), tick(&mut it, due)));
+        }
+        let over = vec!["1: close 4002".to_owned(), "1: detached".to_owned()];
+        let ping = vec!["1: ping".to_owned()];
+        assert_eq!(ticks, [(30, ping.clone()), (60, ping), (75, over)]);
+    }
+
+    #[test]
+    fn whatever_is_heard_keeps_a_device() {
+        let t0 = start();
+        let mut it = core(3);
+        it.attach(t0, attachment(1, 0, None, t0), head(0));
+        it.heard(t0 + secs(70), conn(1));
+        assert_eq!(tick(&mut it, t0 + secs(80)), ["1: ping"]);
+        it.frame(t0 + secs(140), conn(1), ClientFrame::Unknown(None));
+        tick(&mut it, t0 + secs(214));
+        assert_eq!(it.attached(), 1);
+        assert_eq!(tick(&mut it, t0 + secs(215))[0], "1: close 4002");
+    }
+
+    #[test]
+    fn time_in_which_the_session_could_not_run_does_not_count() {
+        let t0 = start();
+        let mut it = core(3);
+        it.attach(t0, attachment(1, 0, None, t0), head(0));
+        // Due at 30, run at 110: the device was silent for 30 seconds at most.
+        assert_eq!(show(it.tick(t0 + secs(110), secs(80))), ["1: ping"]);
+        assert_eq!(it.next_tick(), Some(t0 + secs(140)));
+        assert_eq!(tick(&mut it, t0 + secs(154)), ["1: ping"]);
+        assert_eq!(tick(&mut it, t0 + secs(155))[0], "1: close 4002");
+
+        it.attach(t0, attachment(1, 0, None, t0), head(0));
+        it.heard(t0 + secs(29), conn(1));
+        show(it.tick(t0 + secs(31), secs(600)));
+        assert_eq!(
+            tick(&mut it, t0 + secs(105)),
+            ["1: ping"],
+            "never into the future"
+        );
+        assert_eq!(tick(&mut it, t0 + secs(106))[0], "1: close 4002");
+    }
+
+    #[test]
+    fn a_token_that_is_over_ends_the_connection_unless_it_was_renewed() {
+        let t0 = start();
+        let mut it = core(3);
+        for n in 1..=2 {
+            let until = Attachment {
+                token_until: t0 + secs(20),
+                ..attachment(n, 0, None, t0)
+            };
+            it.attach(t0, until, head(0));
+        }
+        assert_eq!(it.next_tick(), Some(t0 + secs(20)));
+        it.renewed(t0 + secs(10), conn(2), t0 + secs(40));
+        assert_eq!(
+            show(it.tick(t0 + secs(20), secs(10))),
+            ["1: close 4003", "1: detached"],
+            "a late session makes no token last longer"
+        );
+        assert_eq!(it.next_tick(), Some(t0 + secs(30)), "the ping");
+        assert_eq!(tick(&mut it, t0 + secs(30)), ["2: ping"]);
+        assert_eq!(it.next_tick(), Some(t0 + secs(40)));
+        assert_eq!(tick(&mut it, t0 + secs(40))[0], "2: close 4003");
+    }
+}
