@@ -10,7 +10,7 @@ use crate::{
     },
     domain::{
         ids::ConnId,
-        sync::{CloseCode, Effect, Load, WireEvent},
+        sync::{CloseCode, Effect, Load, LogHead, SessionCore, WireEvent},
     },
     store::{LogPage, StoreError},
 };
@@ -95,23 +95,36 @@ impl UserSession {
         }
     }
 
-    pub(super) fn read_head(&mut self, cx: &mut Cx<'_, Self>) {
-        if std::mem::replace(&mut self.reading_head, true) {
-            return;
-        }
+    /// Reads the head as the core asked: one at a time, and judged as such.
+    fn read_head(&self, cx: &mut Cx<'_, Self>) {
+        self.with_head(cx, |core, log| match log {
+            Some(log) => core.head_read(log),
+            None => core.head_failed(),
+        });
+    }
+
+    /// Reads the head to find what no hint told.
+    pub(super) fn look_at_head(&self, cx: &mut Cx<'_, Self>) {
+        self.with_head(cx, |core, log| {
+            // A failed look is made good by the head watcher's next.
+            log.map(|log| core.head_seen(log)).unwrap_or_default()
+        });
+    }
+
+    fn with_head(
+        &self,
+        cx: &mut Cx<'_, Self>,
+        then: fn(&mut SessionCore, Option<LogHead>) -> Vec<Effect>,
+    ) {
         let (store, user) = (self.parts.store.clone(), self.user);
         let deadline = cx.world.instant() + Self::READ_BUDGET;
         cx.spawn(
             async move { store.log_heads(deadline, &[user]).await },
-            |session, heads, cx| {
-                session.reading_head = false;
+            move |session, heads, cx| {
                 let log = heads
                     .ok()
                     .and_then(|heads| heads.first().map(|(_, log)| *log));
-                let effects = match log {
-                    Some(log) => session.core.head_read(log),
-                    None => session.core.head_failed(),
-                };
+                let effects = then(&mut session.core, log);
                 session.apply(effects, cx);
             },
         );

@@ -107,8 +107,6 @@ pub struct UserSession {
     tick: Option<(Instant, Timer)>,
     /// A failed read of the log is to be tried again.
     retrying: bool,
-    /// The head is being read for an ack beyond the known one.
-    reading_head: bool,
     /// Hints of other nodes were asked for.
     listening: bool,
     last_used: Option<Instant>,
@@ -145,7 +143,6 @@ impl UserSession {
             turns: Fifo::default(),
             tick: None,
             retrying: false,
-            reading_head: false,
             listening: false,
             last_used: None,
         }

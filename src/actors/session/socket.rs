@@ -190,7 +190,7 @@ impl Serve<HeadSeen> for UserSession {
 impl Serve<LookAtHead> for UserSession {
     fn serve(&mut self, _: LookAtHead, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if !self.links.is_empty() {
-            self.read_head(cx);
+            self.look_at_head(cx);
         }
         Reply::Now(())
     }

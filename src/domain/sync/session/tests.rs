@@ -72,6 +72,7 @@ fn attachment(n: u128, acked_seq: i64, since: Option<Position>, now: Instant) ->
         device: device(n),
         device_id: ClientDeviceId::parse("phone").unwrap(),
         acked_seq,
+        resumed: false,
         since,
         token_until: now + Duration::from_hours(1),
     }
