@@ -20,7 +20,7 @@ use crate::{
     },
     domain::{
         clock::World,
-        identity::{RevocationSet, Secrets},
+        identity::{Revocation, RevocationSet, Secrets},
         sync::SessionConfig,
     },
     settings::Settings,
@@ -57,7 +57,7 @@ pub(super) async fn start(
     let (attached, revocations) = (Arc::<Attached>::default(), Arc::<RevocationSet>::default());
 
     // Nothing that could still be presented may be missing before the first token is checked.
-    let since = world.now() - access_life - TimeDelta::minutes(1);
+    let since = world.now() - Revocation::life(access_life);
     for it in store
         .revocations_since(world.instant() + START_BUDGET, since)
         .await?

@@ -116,11 +116,10 @@ pub struct DeviceList {
 fn view(opened: Opened, now: DateTime<Utc>) -> SessionView {
     let Opened { user, device, pair } = opened;
     SessionView {
+        expires_in: pair.expires_in(now),
         access_token: pair.access_token,
         refresh_token: pair.refresh_token,
         token_type: "Bearer",
-        // Rounded up: the token's own times are whole seconds.
-        expires_in: ((pair.expires_at - now).num_milliseconds().max(0) + 999) / 1000,
         user,
         device: SessionDevice {
             id: device.id,

@@ -26,7 +26,8 @@ use crate::{
     domain::{
         clock::{EntropyError, World},
         identity::{
-            Caller, Device, NewDevice, Phone, RevocationSet, Secrets, SmsCode, TokenPair, User,
+            Caller, Device, NewDevice, Phone, Revocation, RevocationSet, Secrets, SmsCode,
+            TokenPair, User,
         },
         ids::{DeviceId, Epoch, TokenFamily, UserId},
     },
@@ -270,7 +271,7 @@ async fn log_in(
         ip: it.ip,
         now: world.now(),
         max_devices: config.max_devices,
-        revocation_life: config.access_life,
+        revocation_life: Revocation::life(config.access_life),
         secrets: Arc::clone(&parts.secrets),
         ids: new_ids(&world)?,
     };

@@ -19,7 +19,7 @@ use crate::{
     },
     domain::{
         clock::EntropyError,
-        identity::{Caller, ClientDeviceId, Secrets, Ticket},
+        identity::{Caller, ClientDeviceId, Revocation, Secrets, Ticket},
         ids::{DeviceId, EventId, FavoriteId},
         library::{Favorite, FavoriteKey},
         sync::WireEvent,
@@ -100,7 +100,8 @@ impl UserSession {
     }
 
     fn removed(&mut self, device: DeviceId, cx: &mut Cx<'_, Self>) -> Answer<bool> {
-        let (user, now, life) = (self.user, cx.world.now(), self.parts.access_life);
+        let (user, now) = (self.user, cx.world.now());
+        let life = Revocation::life(self.parts.access_life);
         self.in_turn(
             cx,
             move |store, deadline| async move {
@@ -215,7 +216,7 @@ impl Serve<Rotate> for UserSession {
             token: it.token,
             presented: it.presented,
             now: cx.world.now(),
-            revocation_life: life,
+            revocation_life: Revocation::life(life),
             secrets: Arc::clone(&self.parts.secrets),
         };
         self.in_turn(

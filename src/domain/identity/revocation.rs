@@ -3,7 +3,7 @@
 //! Owns the published snapshot that token checks read. The revocation keeper and the sessions of
 //! this node add to it; nothing takes away but the end of the tokens' own life.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::DashMap;
 use uuid::Uuid;
 
@@ -23,6 +23,13 @@ pub struct Revocation {
 impl Revocation {
     /// Refuses every token of the subject, also later ones.
     pub const ALL: i64 = i64::MAX;
+
+    /// How long a revocation is kept: as long as a token that it refuses could hold, and some more
+    /// for clocks that differ.
+    #[must_use]
+    pub fn life(access_life: TimeDelta) -> TimeDelta {
+        access_life + TimeDelta::minutes(1)
+    }
 }
 
 /// How a token was revoked.

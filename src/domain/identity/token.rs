@@ -62,13 +62,23 @@ pub struct TokenPair {
     pub access_token: String,
     /// Opaque to the client.
     pub refresh_token: String,
-    /// When the access token is over.
-    pub expires_at: DateTime<Utc>,
+    /// When the pair was made.
+    pub made_at: DateTime<Utc>,
+    /// How long the access token holds from then on.
+    pub life: Duration,
+}
+
+impl TokenPair {
+    /// Whole seconds that the access token has left.
+    #[must_use]
+    pub fn expires_in(&self, now: DateTime<Utc>) -> i64 {
+        (self.life.num_seconds() - (now - self.made_at).num_seconds()).max(0)
+    }
 }
 
 impl std::fmt::Debug for TokenPair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TokenPair(***, until {})", self.expires_at)
+        write!(f, "TokenPair(***, made at {})", self.made_at)
     }
 }
 
@@ -132,7 +142,8 @@ impl Secrets {
         made_at: DateTime<Utc>,
         life: Duration,
     ) -> Result<TokenPair, TokenError> {
-        let exp = made_at.timestamp() + life.num_seconds();
+        // A token's times are whole seconds: it never lasts less than it was said to.
+        let exp = (made_at + life + Duration::milliseconds(999)).timestamp();
         let access_token = self.sign(&Claims {
             sub: caller.user,
             dev: caller.device,
@@ -142,11 +153,11 @@ impl Secrets {
             iat: made_at.timestamp(),
             exp,
         })?;
-        let expires_at = DateTime::from_timestamp(exp, 0).ok_or(TokenError::Invalid)?;
         Ok(TokenPair {
             access_token,
             refresh_token: refresh.seal(self),
-            expires_at,
+            made_at,
+            life,
         })
     }
 }
