@@ -20,6 +20,7 @@ mod durability;
 #[cfg(feature = "faults")]
 mod faults;
 mod favorites;
+mod protocol_doc;
 mod slow_store;
 mod start;
 mod surface;

@@ -59,7 +59,8 @@ fn compare(at: &str, actual: &Value, pattern: &Value) -> Result<(), String> {
     }
 }
 
-fn is(value: &Value, mark: &str) -> bool {
+/// Whether the value has the form that the mark names.
+pub fn is(value: &Value, mark: &str) -> bool {
     match (mark, value) {
         ("<uuid>", Value::String(text)) => Uuid::parse_str(text).is_ok_and(|id| {
             id.get_version_num() == 7 && id.hyphenated().to_string() == text.as_str()
