@@ -21,6 +21,7 @@ mod durability;
 mod faults;
 mod favorites;
 mod protocol_doc;
+mod readme;
 mod slow_store;
 mod start;
 mod surface;
