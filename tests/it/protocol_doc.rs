@@ -355,7 +355,12 @@ impl Stage {
             (actual, Value::String(mark)) if mark.starts_with('<') => {
                 self.compare_mark(at, actual, mark);
             }
-            (actual, pattern) => assert_eq!(actual, pattern, "{at}"),
+            (actual, pattern) => {
+                // A second may end between the making of a token and its answer.
+                let late =
+                    at == ".expires_in" && actual.as_i64().map(|left| left + 1) == pattern.as_i64();
+                assert!(late || actual == pattern, "{at} is {actual}, not {pattern}");
+            }
         }
     }
 
