@@ -190,7 +190,7 @@ impl Serve<AckChanges> for UserSession {
             move |session, ack, cx| {
                 Ok(match ack {
                     CursorAck::Acked(seq) => {
-                        let effects = session.core.acked_elsewhere(device, seq);
+                        let effects = session.core.acked_elsewhere(device, position);
                         session.apply(effects, cx);
                         AckReply::Acked(seq)
                     }

@@ -405,15 +405,19 @@ impl SessionCore {
         }
     }
 
-    /// The device's cursor was moved by another way than its socket.
-    pub fn acked_elsewhere(&mut self, device: DeviceId, seq: i64) -> Vec<Effect> {
+    /// The device acknowledged `position` by another way than its socket, and the store took it. What
+    /// counts is what the client named: its cursor may be further, if it lost what it had.
+    pub fn acked_elsewhere(&mut self, device: DeviceId, position: Position) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if let Some(log) = &mut self.log {
-            // Whoever moved it looked: the log reaches so far.
-            log.head_seq = log.head_seq.max(seq);
-        }
+        // In another life than the one known here it means nothing yet; the next look at the head tells.
+        let Some(log) = self.log.as_mut().filter(|l| l.epoch == position.epoch) else {
+            return effects;
+        };
+        // The store looked: the log reaches so far.
+        log.head_seq = log.head_seq.max(position.seq);
         for link in self.links.values_mut().filter(|l| l.device == device) {
-            let _ = link.delivery.ack(seq, seq);
+            // It cannot be beyond the head.
+            let _ = link.delivery.ack(position.seq, log.head_seq);
         }
         self.pump(&mut effects);
         effects

@@ -495,14 +495,19 @@ fn a_cursor_moved_elsewhere_opens_the_window_and_is_not_sent_again() {
     let mut it = core(3);
     attached(&mut it, 1, 4, 20);
     it.loaded(conn(1), 4, &events(5..=7));
-    assert_eq!(show(it.acked_elsewhere(device(2), 6)), [""; 0]);
+    assert_eq!(show(it.acked_elsewhere(device(2), at(1, 6))), [""; 0]);
     assert_eq!(
-        show(it.acked_elsewhere(device(1), 6)),
+        show(it.acked_elsewhere(device(1), at(1, 6))),
         ["1: load 2 after 7"]
     );
     it.load_failed(conn(1));
     // Another node appended 21 to 30; the store would not have taken the ack otherwise.
-    assert_eq!(show(it.acked_elsewhere(device(1), 30)), [""; 0]);
+    assert_eq!(show(it.acked_elsewhere(device(1), at(1, 30))), [""; 0]);
+    assert_eq!(
+        show(it.acked_elsewhere(device(1), at(2, 31))),
+        [""; 0],
+        "of another life"
+    );
     assert_eq!(show(it.head_seen(head(31))), ["1: load 3 after 30"]);
 }
 
