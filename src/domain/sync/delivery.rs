@@ -163,9 +163,9 @@ impl Delivery {
             // The position that the client's reload names, which may be behind what was sent.
             self.quiet = false;
             self.sent = up_to;
-            let moved = up_to != self.acked;
             self.acked = up_to;
-            return Ok(moved);
+            // Even where the number is the same, it may be another life's.
+            return Ok(true);
         }
         if up_to <= self.acked {
             return Ok(false);

@@ -464,6 +464,14 @@ fn another_life_of_the_log_stops_everyone_until_they_say_where_they_are() {
 }
 
 #[test]
+fn the_ack_that_ends_a_resync_is_made_durable_even_if_the_number_is_the_same() {
+    let mut it = core(10);
+    attached(&mut it, 1, 9, 9);
+    it.head_seen(log(2, 0, 9));
+    assert_eq!(ack(&mut it, 1, at(2, 9)), ["1: acked 9"]);
+}
+
+#[test]
 fn a_commit_in_another_life_is_a_resync_too() {
     let mut it = core(10);
     attached(&mut it, 1, 9, 9);

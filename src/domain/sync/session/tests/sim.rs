@@ -43,9 +43,8 @@ enum Op {
     /// A client comes back with less than it had.
     Forget(u8, u8),
     Flush,
-    /// Cursors that are not durable yet are lost.
-    LoseCursors,
-    Crash,
+    /// The session crashes; or with it the keeper, and cursors that are not durable yet are lost.
+    Crash(bool),
     Retry,
     Trim(u8),
     Restore(u8),
@@ -72,8 +71,8 @@ fn op(calamities: bool) -> impl Strategy<Value = Op> {
         87..92 => Op::Connect(a, b < 128),
         92..93 => Op::Forget(a, b),
         93..96 => Op::Flush,
-        96..97 => Op::LoseCursors,
-        97..98 => Op::Crash,
+        96..97 => Op::Crash(false),
+        97..98 => Op::Crash(true),
         98..100 => Op::Retry,
         100..103 => Op::Trim(a),
         _ => Op::Restore(a % 8),

@@ -209,8 +209,12 @@ impl World {
             Op::Connect(n, named) => self.connect(who(n), named),
             Op::Forget(n, back) => self.forget(who(n), back),
             Op::Flush => self.flush(),
-            Op::LoseCursors => self.pending.clear(),
-            Op::Crash => self.crash(),
+            Op::Crash(both) => {
+                if both {
+                    self.pending.clear();
+                }
+                self.crash();
+            }
             Op::Retry => self.retry(),
             Op::Trim(n) => {
                 let to = i64::from(n) % (self.db.head() + 1);
