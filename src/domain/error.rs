@@ -140,3 +140,78 @@ impl FieldError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Public contract: a line changes only on purpose, and with `docs/protocol.md`.
+    const TABLE: &str = "\
+400 malformed_json The body is not valid JSON
+400 invalid_header A header has an invalid value
+422 invalid_request The request has invalid fields
+404 not_found There is nothing at this path
+405 method_not_allowed This path does not take this method
+413 body_too_large The body is too large
+415 unsupported_media_type The body must be application/json
+401 unauthenticated An access token is needed
+401 token_invalid The access token is not valid
+401 token_expired The access token has expired
+401 token_revoked The access token was revoked
+401 sms_code_invalid The code is wrong, used or expired
+429 sms_code_exhausted Too many wrong tries for this code
+429 sms_cooldown A code was sent a moment ago
+503 sms_unavailable The code could not be sent
+401 refresh_token_invalid The refresh token is not valid
+401 refresh_token_reused The refresh token was used before
+401 ticket_invalid The ticket is wrong, used or expired
+403 origin_not_allowed This origin may not connect
+409 device_limit_reached The user has no room for another device
+404 device_not_found The user has no such device
+404 favorite_not_found The user never had this favorite
+422 ack_beyond_head The position is beyond the head of the log
+410 log_compacted The log no longer reaches back that far
+410 epoch_changed The position belongs to another epoch of the log
+429 rate_limited Too many requests
+503 overloaded Too much work is waiting
+504 timeout No answer in time
+503 session_quarantined The user's session is quarantined
+503 session_restarting The user's session restarted
+503 store_unavailable The store is unavailable
+503 outcome_unknown Whether the change was stored is unknown
+426 upgrade_required This path takes WebSocket upgrades only
+503 shutting_down The server is shutting down
+500 internal Something went wrong on our side
+";
+
+    #[test]
+    fn the_table_is_the_contract() {
+        let table: String = ErrorCode::ALL
+            .iter()
+            .map(|c| format!("{} {c} {}\n", c.status(), c.title()))
+            .collect();
+        assert_eq!(table, TABLE, "is now:\n{table}");
+    }
+
+    #[test]
+    fn codes_are_names_and_no_two_are_the_same() {
+        let mut seen = HashSet::new();
+        for code in ErrorCode::ALL {
+            let name = code.code();
+            assert!(seen.insert(name), "{name} is there twice");
+            let snake = name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+                && !name.starts_with('_')
+                && !name.ends_with('_')
+                && !name.contains("__");
+            assert!(snake, "{name}");
+            assert!((400..600).contains(&code.status()), "{name}");
+            assert!(
+                !code.title().is_empty() && !code.title().ends_with('.'),
+                "{name}"
+            );
+            assert_eq!(serde_json::to_value(code).unwrap(), name);
+        }
+    }
+}

@@ -93,3 +93,127 @@ impl RevocationSet {
         self.entries.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+    use crate::domain::{
+        identity::ClientDeviceId,
+        ids::{DeviceId, UserId},
+    };
+
+    const USER: Uuid = Uuid::from_u128(1);
+    const DEVICE: Uuid = Uuid::from_u128(2);
+
+    fn at(secs: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::seconds(secs)
+    }
+
+    fn revocation(subject: Uuid, min_version: i64, secs: i64) -> Revocation {
+        Revocation {
+            subject,
+            min_version,
+            expires_at: at(secs),
+        }
+    }
+
+    fn caller(user_version: i64, device_version: i64) -> Caller {
+        Caller {
+            user: UserId(USER),
+            device: DeviceId(DEVICE),
+            device_id: ClientDeviceId::parse("phone").unwrap(),
+            user_version,
+            device_version,
+            expires_at: at(900),
+        }
+    }
+
+    fn set(revocations: &[Revocation]) -> RevocationSet {
+        let set = RevocationSet::default();
+        for it in revocations {
+            assert!(set.add(it));
+        }
+        set
+    }
+
+    #[test]
+    fn tokens_below_the_version_are_refused_and_no_others() {
+        let of_device = set(&[revocation(DEVICE, 5, 900)]);
+        assert_eq!(of_device.refusal(&caller(0, 4)), Some(Refusal::TokenOver));
+        assert_eq!(of_device.refusal(&caller(0, 5)), None);
+        let of_user = set(&[revocation(USER, 5, 900)]);
+        assert_eq!(of_user.refusal(&caller(4, 9)), Some(Refusal::TokenOver));
+        assert_eq!(of_user.refusal(&caller(5, 0)), None);
+        let of_others = set(&[revocation(Uuid::from_u128(3), Revocation::ALL, 900)]);
+        assert_eq!(of_others.refusal(&caller(0, 0)), None);
+        assert_eq!(RevocationSet::default().refusal(&caller(0, 0)), None);
+    }
+
+    #[test]
+    fn a_removed_device_is_told_so_first() {
+        let both = set(&[
+            revocation(USER, 5, 900),
+            revocation(DEVICE, Revocation::ALL, 900),
+        ]);
+        let newest = caller(i64::MAX, i64::MAX);
+        assert_eq!(both.refusal(&caller(0, 0)), Some(Refusal::DeviceRemoved));
+        assert_eq!(both.refusal(&newest), Some(Refusal::DeviceRemoved));
+    }
+
+    #[test]
+    fn a_revocation_only_grows() {
+        let set = set(&[revocation(DEVICE, 5, 900)]);
+        assert!(!set.add(&revocation(DEVICE, 5, 900)), "no news");
+        assert!(!set.add(&revocation(DEVICE, 3, 100)), "older");
+        assert_eq!(set.refusal(&caller(0, 4)), Some(Refusal::TokenOver));
+        assert!(!set.add(&revocation(DEVICE, 1, 2000)), "only lasts longer");
+        set.sweep(at(900));
+        assert_eq!(set.refusal(&caller(0, 4)), Some(Refusal::TokenOver));
+        assert!(set.add(&revocation(DEVICE, 6, 10)));
+        assert_eq!(set.refusal(&caller(0, 5)), Some(Refusal::TokenOver));
+        assert_eq!(set.len(), 1);
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_at_its_end() {
+        let set = set(&[revocation(DEVICE, 5, 900), revocation(USER, 5, 901)]);
+        set.sweep(at(899));
+        assert_eq!(set.len(), 2);
+        set.sweep(at(900));
+        assert_eq!(set.len(), 1);
+        set.sweep(at(901));
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn of_many_who_add_the_same_one_brings_the_news_and_the_highest_stays() {
+        const VERSIONS: i64 = 200;
+        let set = RevocationSet::default();
+        let news = std::sync::atomic::AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for worker in 0..4_i64 {
+                let (set, news) = (&set, &news);
+                scope.spawn(move || {
+                    for step in 1..=VERSIONS {
+                        let version = if worker % 2 == 0 { step } else { VERSIONS };
+                        if set.add(&revocation(DEVICE, version, step)) && version == VERSIONS {
+                            news.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        }
+                        let _ = set.refusal(&caller(0, 0));
+                        set.sweep(at(0));
+                    }
+                });
+            }
+        });
+        assert_eq!(news.into_inner(), 1);
+        assert_eq!(set.refusal(&caller(0, VERSIONS)), None);
+        assert_eq!(
+            set.refusal(&caller(0, VERSIONS - 1)),
+            Some(Refusal::TokenOver)
+        );
+        set.sweep(at(VERSIONS - 1));
+        assert_eq!(set.len(), 1, "the latest end stays");
+    }
+}

@@ -132,3 +132,57 @@ fn open(prefix: &str, key: &[u8; 32], text: &str) -> Option<Vec<u8>> {
     bytes.truncate(body_len);
     Some(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(root: u8) -> Secrets {
+        let key = KeyMaterial {
+            kid: "k".into(),
+            bytes: [7; 32],
+        };
+        Secrets::new(vec![key], &[root; 32])
+    }
+
+    #[test]
+    fn macs_are_those_of_the_standard() {
+        // Made elsewhere: HMAC-SHA-256 of the length, 8 bytes big-endian, and the text.
+        assert_eq!(
+            hex(&mac(&[0; 32], &[b"abc"])),
+            "8983e9940a134698bc589074bba9bca2d4465a24c585145e9f7996bbf379c7d7"
+        );
+        assert_eq!(
+            Secrets::sha256("abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn no_two_lists_of_parts_have_the_same_mac() {
+        let lists: [&[&[u8]]; 5] = [&[b"ab"], &[b"a", b"b"], &[b"", b"ab"], &[b"ab", b""], &[]];
+        for (i, a) in lists.iter().enumerate() {
+            for b in &lists[i + 1..] {
+                assert_ne!(mac(&[0; 32], a), mac(&[0; 32], b), "{a:?} {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_bound_to_its_phone_and_to_the_key() {
+        let phone = |text| Phone::parse(text).unwrap();
+        let code = SmsCode::from_number(123_456);
+        let hash = secrets(1).hash_code(&phone("+8613800138000"), &code);
+        assert_eq!(hash, secrets(1).hash_code(&phone("+8613800138000"), &code));
+        assert_ne!(hash, secrets(1).hash_code(&phone("+8613800138001"), &code));
+        assert_ne!(hash, secrets(2).hash_code(&phone("+8613800138000"), &code));
+        let other = SmsCode::from_number(123_457);
+        assert_ne!(hash, secrets(1).hash_code(&phone("+8613800138000"), &other));
+    }
+
+    #[test]
+    fn keys_do_not_show_themselves() {
+        let shown = format!("{:?} {:?}", secrets(1), secrets(1).access[0]);
+        assert_eq!(shown, "Secrets(***) KeyMaterial(k, ***)");
+    }
+}

@@ -236,3 +236,6 @@ impl Ticket {
 fn uuid_at(body: &[u8], at: usize) -> Option<Uuid> {
     Uuid::from_slice(body.get(at..at + 16)?).ok()
 }
+
+#[cfg(test)]
+mod tests;
