@@ -3,6 +3,7 @@
 
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::event::{AckToken, EventView, Position};
 use crate::domain::{
@@ -142,16 +143,28 @@ pub enum ClientFrame {
 #[error("{0}")]
 pub struct FrameError(pub &'static str);
 
+/// What frames of one type need may mean something else in those of another, so it is read by type.
 #[derive(Deserialize)]
-struct RawFrame {
+struct RawFrame<'a> {
     #[serde(rename = "type")]
     kind: String,
     #[serde(rename = "ref")]
     reference: Option<Ref>,
-    ack_token: Option<String>,
-    up_to: Option<i64>,
-    epoch: Option<Epoch>,
-    token: Option<String>,
+    #[serde(borrow)]
+    ack_token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    up_to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    epoch: Option<&'a RawValue>,
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
+}
+
+fn read<'a, T: Deserialize<'a>>(field: Option<&'a RawValue>) -> Result<Option<T>, FrameError> {
+    field
+        .map(|raw| serde_json::from_str(raw.get()))
+        .transpose()
+        .map_err(|_| FrameError("a field of a wrong type"))
 }
 
 impl ClientFrame {
@@ -163,14 +176,18 @@ impl ClientFrame {
     /// # Errors
     /// [`FrameError`] when it is not an object with a `type`, or lacks what its type needs.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
-        let raw: RawFrame = serde_json::from_str(text)
-            .map_err(|_| FrameError("not a JSON object with a type, or a field of a wrong type"))?;
+        let raw: RawFrame =
+            serde_json::from_str(text).map_err(|_| FrameError("not a JSON object with a type"))?;
         let reference = raw.reference;
         if matches!(&reference, Some(Ref::Text(s)) if s.chars().count() > Ref::MAX_CHARS) {
             return Err(FrameError("ref: at most 128 characters"));
         }
         match raw.kind.as_str() {
-            "ack" => match (raw.ack_token, raw.up_to, raw.epoch) {
+            "ack" => match (
+                read::<String>(raw.ack_token)?,
+                read(raw.up_to)?,
+                read(raw.epoch)?,
+            ) {
                 (Some(token), None, None) => AckToken::decode(&token)
                     .map(|token| Self::Ack(token.0, reference))
                     .ok_or(FrameError("ack: ack_token is not one of ours")),
@@ -179,8 +196,7 @@ impl ClientFrame {
                 }
                 _ => Err(FrameError("ack: needs ack_token, or up_to and epoch")),
             },
-            "auth" => raw
-                .token
+            "auth" => read(raw.token)?
                 .map(|token| Self::Auth(token, reference))
                 .ok_or(FrameError("auth: needs token")),
             "ping" => Ok(Self::Ping(reference)),
@@ -275,6 +291,15 @@ mod tests {
                 ClientFrame::Auth("t".into(), None),
             ),
             (r#"{"type":"dance"}"#.into(), ClientFrame::Unknown(None)),
+            (
+                r#"{"type":"dance","token":7,"epoch":{},"up_to":"x","ack_token":[],"ref":3}"#
+                    .into(),
+                ClientFrame::Unknown(Some(Ref::Number(3))),
+            ),
+            (
+                r#"{"type":"ping","epoch":"x","ref":null}"#.into(),
+                ClientFrame::Ping(None),
+            ),
         ];
         for (text, frame) in cases {
             assert_eq!(ClientFrame::parse(&text), Ok(frame), "{text}");
@@ -293,6 +318,10 @@ mod tests {
             r#"{"type":"ack","up_to":1}"#,
             r#"{"type":"ack","ack_token":"x"}"#,
             r#"{"type":"auth"}"#,
+            r#"{"type":"auth","token":7}"#,
+            r#"{"type":"ack","up_to":"1","epoch":"01936f3e-0000-7000-8000-000000000001"}"#,
+            r#"{"type":"ack","up_to":1,"epoch":"x"}"#,
+            r#"{"type":"ack","ack_token":"x","up_to":1}"#,
             r#"{"type":"ping","ref":{}}"#,
             r#"{"type":"ack","up_to":-1,"epoch":"01936f3e-0000-7000-8000-000000000001"}"#,
         ] {

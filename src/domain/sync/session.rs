@@ -3,73 +3,22 @@
 //! A pure core: it is told what happened and when, and answers with [`Effect`]s for its shell (the
 //! `UserSession` actor, or a simulation) to carry out. It holds positions and times, never events.
 
+mod effect;
+mod liveness;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use bytestring::ByteString;
-
 use super::{
-    delivery::{AckError, Delivery, Load},
+    delivery::{AckError, Delivery},
     event::{LogHead, Position, WireEvent},
     frame::{ClientFrame, CloseCode, FrameErrorCode, Ref, ResyncReason, ServerFrame},
 };
-use crate::domain::{
-    identity::ClientDeviceId,
-    ids::{ConnId, DeviceId, UserId},
-};
-
-/// What every session works by.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// This node's name, for the welcome.
-    pub node: String,
-    /// Events that may be in flight to a device.
-    pub window: u32,
-    /// Time between pings.
-    pub heartbeat: Duration,
-    /// A device from which nothing was heard for so long is let go.
-    pub heartbeat_timeout: Duration,
-}
-
-/// A device that attaches.
-#[derive(Debug, Clone)]
-pub struct Attachment {
-    /// Its connection.
-    pub conn: ConnId,
-    /// The device.
-    pub device: DeviceId,
-    /// The device, by its own id.
-    pub device_id: ClientDeviceId,
-    /// Its durable cursor.
-    pub acked_seq: i64,
-    /// Where the client says it is.
-    pub since: Option<Position>,
-    /// The connection was attached to an earlier life of the session: its client knows it already.
-    pub resumed: bool,
-    /// When its token is over.
-    pub token_until: Instant,
-}
-
-/// Something for the shell to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Send text frames, in this order.
-    Send(ConnId, Vec<ByteString>),
-    /// Send a ping.
-    Ping(ConnId),
-    /// Close the connection; the core has forgotten it.
-    Close(ConnId, CloseCode),
-    /// Read a piece of the log; answer with `loaded` or `load_failed`.
-    Load(ConnId, Load),
-    /// Read the log's ends; answer with `head_seen` or `head_failed`.
-    ReadHead,
-    /// The device's cursor moved: make it durable.
-    Acked(DeviceId, i64),
-    /// The device is no longer attached: make its cursor durable soon.
-    Detached(DeviceId),
-}
+use crate::domain::ids::{ConnId, DeviceId, UserId};
+pub use effect::{Attachment, Effect, SessionConfig};
+use effect::{error, resync_frame, texts};
 
 #[derive(Debug)]
 struct Link {
@@ -130,16 +79,6 @@ impl SessionCore {
     #[must_use]
     pub const fn log(&self) -> Option<LogHead> {
         self.log
-    }
-
-    /// When [`Self::tick`] is due next; none without devices.
-    #[must_use]
-    pub fn next_tick(&self) -> Option<Instant> {
-        let timeout = self.config.heartbeat_timeout;
-        self.links
-            .values()
-            .map(|l| l.next_ping.min(l.last_heard + timeout).min(l.token_until))
-            .min()
     }
 
     /// A device attaches to a log whose ends are `log`. A connection that the same device had is
@@ -328,13 +267,6 @@ impl SessionCore {
         effects
     }
 
-    /// Something was heard from a device: a frame, or the answer to a ping.
-    pub fn heard(&mut self, now: Instant, conn: ConnId) {
-        if let Some(link) = self.links.get_mut(&conn) {
-            link.last_heard = now;
-        }
-    }
-
     /// A frame came in. `Auth` is for the shell, which knows tokens: see [`Self::renewed`].
     pub fn frame(&mut self, now: Instant, conn: ConnId, frame: ClientFrame) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -397,14 +329,6 @@ impl SessionCore {
         }
     }
 
-    /// The device's token was renewed.
-    pub fn renewed(&mut self, now: Instant, conn: ConnId, token_until: Instant) {
-        self.heard(now, conn);
-        if let Some(link) = self.links.get_mut(&conn) {
-            link.token_until = token_until;
-        }
-    }
-
     /// The device acknowledged `position` by another way than its socket, and the store took it. What
     /// counts is what the client named: its cursor may be further, if it lost what it had.
     pub fn acked_elsewhere(&mut self, device: DeviceId, position: Position) -> Vec<Effect> {
@@ -461,28 +385,6 @@ impl SessionCore {
         }
     }
 
-    /// Judges tokens and heartbeats at `now`. `late` is how long the session itself was kept from
-    /// running since the tick was due: that time does not count against a device.
-    pub fn tick(&mut self, now: Instant, late: Duration) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        let mut over = Vec::new();
-        for (conn, link) in &mut self.links {
-            link.last_heard = (link.last_heard + late).min(now);
-            if now >= link.token_until {
-                over.push((*conn, CloseCode::TokenOver));
-            } else if now >= link.last_heard + self.config.heartbeat_timeout {
-                over.push((*conn, CloseCode::NoHeartbeat));
-            } else if now >= link.next_ping {
-                link.next_ping = now + self.config.heartbeat;
-                effects.push(Effect::Ping(*conn));
-            }
-        }
-        for (conn, code) in over {
-            self.close(conn, code, &mut effects);
-        }
-        effects
-    }
-
     fn pump(&mut self, effects: &mut Vec<Effect>) {
         let Some(log) = self.log else { return };
         for (conn, link) in &mut self.links {
@@ -491,34 +393,6 @@ impl SessionCore {
             }
         }
     }
-}
-
-fn resync_frame(log: LogHead, reason: ResyncReason) -> ByteString {
-    let LogHead {
-        epoch,
-        head_seq,
-        floor_seq,
-    } = log;
-    ServerFrame::Resync {
-        epoch,
-        floor_seq,
-        head_seq,
-        reason,
-    }
-    .to_text()
-}
-
-fn error(conn: ConnId, code: FrameErrorCode, detail: &str, reference: Option<Ref>) -> Effect {
-    let frame = ServerFrame::Error {
-        code,
-        detail: detail.to_owned(),
-        reference,
-    };
-    Effect::Send(conn, vec![frame.to_text()])
-}
-
-fn texts(events: &[WireEvent]) -> Vec<ByteString> {
-    events.iter().map(|e| e.text.clone()).collect()
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     clock::World,
-    ids::{ConnId, DeviceId, Epoch},
-    sync::AckToken,
+    identity::ClientDeviceId,
+    ids::Epoch,
+    sync::{AckToken, Load},
 };
 
 const HEARTBEAT: Duration = Duration::from_secs(30);

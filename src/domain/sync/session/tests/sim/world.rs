@@ -1,5 +1,8 @@
 //! The server around the session core, and the network.
 
+mod clients;
+mod db;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
@@ -7,78 +10,9 @@ use serde_json::Value;
 use super::{
     super::*,
     Op,
-    client::{Answer, Client, Down, Up},
+    client::{Client, Down, Up},
 };
-
-/// The log, its earlier lives, and the durable cursors.
-#[derive(Debug)]
-pub struct Db {
-    pub epoch: Epoch,
-    floor: i64,
-    /// Per epoch, the state after each event; the first is the empty one.
-    states: BTreeMap<Epoch, Vec<u64>>,
-    values: Vec<u64>,
-    cursors: BTreeMap<DeviceId, i64>,
-    made: u64,
-}
-
-impl Db {
-    pub fn chain(state: u64, value: u64) -> u64 {
-        state.wrapping_mul(31).wrapping_add(value)
-    }
-
-    pub fn head(&self) -> i64 {
-        i64::try_from(self.values.len()).unwrap()
-    }
-
-    pub fn state_at(&self, epoch: Epoch, seq: i64) -> u64 {
-        self.states[&epoch][usize::try_from(seq).unwrap()]
-    }
-
-    fn log(&self) -> LogHead {
-        LogHead {
-            epoch: self.epoch,
-            head_seq: self.head(),
-            floor_seq: self.floor,
-        }
-    }
-
-    fn append(&mut self, count: u8) -> Vec<WireEvent> {
-        let before = self.head();
-        for _ in 0..count {
-            self.made += 1;
-            self.values.push(self.made);
-            let states = self.states.get_mut(&self.epoch).unwrap();
-            states.push(Self::chain(states[states.len() - 1], self.made));
-        }
-        self.events(before, u32::MAX)
-    }
-
-    fn events(&self, after: i64, limit: u32) -> Vec<WireEvent> {
-        let epoch = self.epoch.0.as_u128();
-        (1..)
-            .zip(&self.values)
-            .filter(|(seq, _)| *seq > after && *seq > self.floor)
-            .take(usize::try_from(limit).unwrap())
-            .map(|(seq, value)| WireEvent {
-                seq,
-                text: format!("{epoch} {seq} {value}").into(),
-            })
-            .collect()
-    }
-
-    /// Falls back to an older state, which is another life.
-    fn restore(&mut self, back: u8) {
-        let head = (self.head() - i64::from(back)).max(self.floor);
-        self.values.truncate(usize::try_from(head).unwrap());
-        let kept = self.states[&self.epoch][..=self.values.len()].to_vec();
-        self.epoch = epoch(self.epoch.0.as_u128() + 1);
-        self.states.insert(self.epoch, kept);
-        for cursor in self.cursors.values_mut() {
-            *cursor = (*cursor).min(head);
-        }
-    }
-}
+pub use db::Db;
 
 /// Work of the session that is under way: what was read, once it was.
 #[derive(Debug)]
@@ -137,20 +71,12 @@ fn index(id: Uuid) -> usize {
 
 impl World {
     pub fn new(devices: u8, window: u32, calamities: bool) -> Self {
-        let first = epoch(1);
         Self {
             core: core(window),
             window,
             calm: !calamities,
-            db: Db {
-                epoch: first,
-                floor: 0,
-                states: BTreeMap::from([(first, vec![0])]),
-                values: Vec::new(),
-                cursors: (0..devices).map(|d| (device(id(d.into())), 0)).collect(),
-                made: 0,
-            },
-            clients: (0..devices).map(|_| Client::new(first)).collect(),
+            db: Db::new((0..devices).map(|d| device(id(d.into())))),
+            clients: (0..devices).map(|_| Client::new(epoch(1))).collect(),
             wires: Vec::new(),
             work: Vec::new(),
             announces: VecDeque::new(),
@@ -187,7 +113,6 @@ impl World {
                 }
             }
             Op::Fail(n) if !self.work.is_empty() => self.fail(pick(n, self.work.len())),
-            Op::Fail(_) => {}
             Op::Take(n, count) => {
                 let who = who(n);
                 (0..count).for_each(|_| self.take(who));
@@ -197,7 +122,7 @@ impl World {
                 let wire = self.wires.len() - 1 - pick(n, self.wires.len().min(4));
                 (0..count).for_each(|_| self.hear(wire));
             }
-            Op::Hear(..) => {}
+            Op::Fail(_) | Op::Hear(..) => {}
             Op::Ack(n) => self.ack(who(n), |it| it.applied),
             Op::AckOlder(n, back) => {
                 self.ack(who(n), |it| (it.applied - i64::from(back % 8)).max(0));
@@ -272,11 +197,7 @@ impl World {
             }
         }
         for (at, client) in self.clients.iter().enumerate() {
-            assert_eq!(
-                client.position(),
-                at_head(&self.db),
-                "client {at} is behind"
-            );
+            assert_eq!(client.position(), self.db.end(), "client {at} is behind");
             assert_eq!(
                 self.db.cursors[&device(id(at))],
                 self.db.head(),
@@ -321,15 +242,13 @@ impl World {
         self.flush();
         let behind = |(at, c): (usize, &Client)| {
             c.conn.is_none()
-                || c.position() != at_head(&self.db)
+                || c.position() != self.db.end()
                 || self.db.cursors[&device(id(at))] != c.applied
         };
         !self.work.is_empty()
             || self.wires.iter().any(|w| w.client && !w.down.is_empty())
             || self.clients.iter().enumerate().any(behind)
     }
-
-    // The session.
 
     fn apply(&mut self, effects: Vec<Effect>) {
         for effect in effects {
@@ -339,7 +258,6 @@ impl World {
                         self.send(index(conn.0), &text);
                     }
                 }
-                Effect::Ping(_) => {}
                 Effect::Close(conn, code) => {
                     let wire = &mut self.wires[index(conn.0)];
                     (wire.server, wire.attached) = (false, false);
@@ -356,7 +274,7 @@ impl World {
                         (epoch, seq)
                     };
                 }
-                Effect::Detached(_) => {}
+                Effect::Ping(_) | Effect::Detached(_) => {}
             }
         }
     }
@@ -570,126 +488,5 @@ impl World {
             }
         };
         self.apply(effects);
-    }
-
-    // The clients.
-
-    fn take(&mut self, who: usize) {
-        let Some(at) = self.clients[who].conn else {
-            return;
-        };
-        let Some(frame) = self.wires[at].down.pop_front() else {
-            return;
-        };
-        match self.clients[who].take(frame, &self.db, self.calm) {
-            Answer::Nothing => {}
-            Answer::Ack => self.ack(who, |it| it.applied),
-            Answer::Leave => self.disconnect(who, true),
-        }
-    }
-
-    fn ack(&mut self, who: usize, seq: impl Fn(&Client) -> i64) {
-        let client = &self.clients[who];
-        let at = Position {
-            epoch: client.epoch,
-            seq: seq(client),
-        };
-        self.say(who, Up::Ack { at, bogus: false });
-    }
-
-    fn ack_beyond(&mut self, who: usize, by: i64) {
-        let at = Position {
-            epoch: self.clients[who].epoch,
-            seq: self.db.head() + by,
-        };
-        self.say(who, Up::Ack { at, bogus: true });
-    }
-
-    fn say(&mut self, who: usize, frame: Up) {
-        if let Some(at) = self.clients[who].conn {
-            self.wires[at].up.push_back(frame);
-        }
-    }
-
-    fn read_rest(&mut self, who: usize) {
-        let client = &mut self.clients[who];
-        if client.epoch == self.db.epoch && client.applied >= self.db.floor {
-            let after = usize::try_from(client.applied).unwrap();
-            for (seq, value) in (client.applied + 1..).zip(&self.db.values[after..]) {
-                client.apply(seq, *value);
-            }
-        }
-    }
-
-    fn ack_rest(&mut self, who: usize) {
-        let (client, device) = (&self.clients[who], device(id(who)));
-        if client.epoch != self.db.epoch {
-            return;
-        }
-        let cursor = self.db.cursors.get_mut(&device).unwrap();
-        *cursor = (*cursor).max(client.applied);
-        for wire in self
-            .wires
-            .iter_mut()
-            .filter(|w| w.attached && w.device == who)
-        {
-            wire.above = wire.above.max(client.applied);
-        }
-        let effects = self.core.acked_elsewhere(device, client.position());
-        self.apply(effects);
-    }
-
-    /// The client goes; `heard`: what it said last still arrives.
-    fn disconnect(&mut self, who: usize, heard: bool) {
-        if let Some(at) = self.clients[who].conn.take() {
-            let wire = &mut self.wires[at];
-            wire.client = false;
-            wire.down.clear();
-            if !heard {
-                wire.up.clear();
-            }
-            wire.up.push_back(Up::End);
-        }
-    }
-
-    fn connect(&mut self, who: usize, named: bool) {
-        let client = &mut self.clients[who];
-        if client.conn.is_some() {
-            return;
-        }
-        // One that lost what it had must say so.
-        let named = named || client.applied < client.high;
-        client.conn = Some(self.wires.len());
-        let position = named.then(|| client.position());
-        self.work.push(Work::Attach {
-            wire: self.wires.len(),
-            since: position,
-            read: None,
-        });
-        self.wires.push(Wire {
-            device: who,
-            down: VecDeque::new(),
-            up: VecDeque::new(),
-            position,
-            client: true,
-            server: true,
-            attached: false,
-            above: 0,
-        });
-    }
-
-    fn forget(&mut self, who: usize, back: u8) {
-        let client = &mut self.clients[who];
-        if client.conn.is_none() {
-            client.applied = (client.applied - i64::from(back % 16)).max(0);
-            client.state = self.db.state_at(client.epoch, client.applied);
-        }
-    }
-}
-
-fn at_head(db: &Db) -> Position {
-    Position {
-        epoch: db.epoch,
-        seq: db.head(),
     }
 }
