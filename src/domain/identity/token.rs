@@ -142,8 +142,9 @@ impl Secrets {
         made_at: DateTime<Utc>,
         life: Duration,
     ) -> Result<TokenPair, TokenError> {
-        // A token's times are whole seconds: it never lasts less than it was said to.
-        let exp = (made_at + life + Duration::milliseconds(999)).timestamp();
+        // A token's times are whole seconds, and so is what `expires_in` says: each may be short of a
+        // second, and the token never lasts less than it was said to.
+        let exp = (made_at + life).timestamp() + 2;
         let access_token = self.sign(&Claims {
             sub: caller.user,
             dev: caller.device,

@@ -179,8 +179,9 @@ fn the_same_rotation_gives_the_same_pair() {
     let made_at = time(EXP - 900);
     let first = pair(4, made_at);
     assert!(first == pair(4, made_at));
-    assert_eq!(first.expires_at, time(EXP));
-    assert_eq!(check(&first.access_token), Ok(caller()));
+    assert_eq!(first.expires_in(made_at), 900);
+    let named = check(&first.access_token).unwrap();
+    assert_eq!((named.user, named.device), (caller().user, caller().device));
     assert_eq!(
         RefreshToken::open(&secrets(), &first.refresh_token),
         Some(refresh_token())
@@ -267,6 +268,23 @@ fn no_other_text_means_the_same() {
 }
 
 proptest! {
+    #[test]
+    fn a_token_lasts_as_long_as_was_said_whenever_it_was_said(
+        micros in 0..3_000_000_i64,
+        later in 0..5_000_000_i64,
+    ) {
+        let made_at = time(EXP) + TimeDelta::microseconds(micros);
+        let life = TimeDelta::seconds(900);
+        let pair = secrets().pair(&caller(), &refresh_token(), made_at, life).unwrap();
+        let said_at = made_at + TimeDelta::microseconds(later);
+        let last = said_at + TimeDelta::seconds(pair.expires_in(said_at)) - TimeDelta::microseconds(1);
+        prop_assert!(secrets().check(&pair.access_token, last).is_ok());
+        // And not much longer.
+        let over = made_at + life + TimeDelta::seconds(2);
+        prop_assert_eq!(secrets().check(&pair.access_token, over), Err(TokenError::Expired));
+        prop_assert_eq!(pair.expires_in(over), 0);
+    }
+
     #[test]
     fn a_changed_access_token_is_refused(at: prop::sample::Index, byte in byte()) {
         let token = secrets().sign(&claims()).unwrap();

@@ -179,6 +179,23 @@ fn the_welcome_is_first_and_says_everything() {
 }
 
 #[test]
+fn a_connection_that_attaches_again_is_not_welcomed_twice() {
+    let now = start();
+    let again = |since| Attachment {
+        resumed: true,
+        ..attachment(1, 5, since, now)
+    };
+    let shown = show(core(100).attach(now, again(Some(at(1, 8))), head(9)));
+    assert_eq!(shown, ["1: acked 8", "1: load 100 after 8"]);
+    assert_eq!(
+        show(core(100).attach(now, again(Some(at(1, 9))), head(9))),
+        ["1: acked 9"]
+    );
+    let shown = show(core(100).attach(now, again(Some(at(2, 8))), head(9)));
+    assert_eq!(shown, ["1: resync epoch_changed floor 0 head 9"]);
+}
+
+#[test]
 fn a_device_starts_behind_its_cursor_or_where_it_says() {
     let welcome = |acked: i64| format!("1: welcome acked {acked} head 9");
     let load = |after: i64| format!("1: load 100 after {after}");

@@ -28,6 +28,7 @@ enum Work {
 }
 
 /// A connection, as the server has it.
+#[expect(clippy::struct_excessive_bools, reason = "two ends and a history")]
 #[derive(Debug)]
 struct Wire {
     device: usize,
@@ -40,6 +41,8 @@ struct Wire {
     /// The server has not closed it.
     server: bool,
     attached: bool,
+    /// It was attached to an earlier life of the session.
+    resumed: bool,
     /// Nothing up to here may be sent.
     above: i64,
 }
@@ -431,6 +434,9 @@ impl World {
         let it = Attachment {
             conn: conn(id(at)),
             since,
+            // A connection does not know the epoch that its client was told before it said where it
+            // is: across a restore only a position that names one makes up for the welcome.
+            resumed: wire.resumed && (self.calm || since.is_some_and(|p| p.seq > 0)),
             ..attachment(id(wire.device), cursor, None, now)
         };
         let effects = self.core.attach(now, it, log);
@@ -444,6 +450,7 @@ impl World {
         self.announces.clear();
         self.retry = false;
         for (at, wire) in self.wires.iter_mut().enumerate() {
+            wire.resumed |= wire.attached;
             wire.attached = false;
             if wire.server {
                 self.work.push(Work::Attach {

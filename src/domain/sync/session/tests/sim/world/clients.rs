@@ -111,6 +111,7 @@ impl World {
             client: true,
             server: true,
             attached: false,
+            resumed: false,
             above: 0,
         });
     }
