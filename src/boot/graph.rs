@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use tokio::sync::Mutex;
 
 use super::{BootError, START_BUDGET};
@@ -20,7 +20,7 @@ use crate::{
     },
     domain::{
         clock::World,
-        identity::{Revocation, RevocationSet, Secrets},
+        identity::{RevocationSet, Secrets},
         sync::SessionConfig,
     },
     settings::Settings,
@@ -56,8 +56,9 @@ pub(super) async fn start(
     let access_life = seconds(settings.auth.access_token_secs);
     let (attached, revocations) = (Arc::<Attached>::default(), Arc::<RevocationSet>::default());
 
-    // Nothing that could still be presented may be missing before the first token is checked.
-    let since = world.now() - Revocation::life(access_life);
+    // Nothing that could still be presented may be missing before the first token is checked: all
+    // that is stored, because tokens made before the setting was lowered live longer than it says.
+    let since = DateTime::UNIX_EPOCH;
     for it in store
         .revocations_since(world.instant() + START_BUDGET, since)
         .await?

@@ -2,7 +2,7 @@
 //!
 //! Owns the poll. Everything that is revoked on this node is in the snapshot before its command is
 //! answered; what other nodes revoke comes by the poll, with an overlap so that a slow commit is not
-//! missed. It tells the sessions of attached devices, and sweeps out what is over.
+//! missed, and whole once a minute in case a node's clock is further behind than that. It tells the sessions of attached devices, and sweeps out what is over.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -31,6 +31,8 @@ pub struct RevocationKeeper {
     published: Arc<RevocationSet>,
     /// Read everything since then at the next poll.
     since: DateTime<Utc>,
+    /// Read everything at the next poll.
+    whole: bool,
     pulse: Arc<Pulse>,
     reading: bool,
     polls: u64,
@@ -91,6 +93,7 @@ impl RevocationKeeper {
             attached,
             published,
             since,
+            whole: false,
             pulse,
             reading: false,
             polls: 0,
@@ -103,20 +106,26 @@ impl RevocationKeeper {
             return;
         }
         self.reading = true;
-        let (store, since, now) = (self.store.clone(), self.since, cx.world.now());
+        let (store, now) = (self.store.clone(), cx.world.now());
+        let whole = std::mem::take(&mut self.whole);
+        let since = if whole {
+            DateTime::UNIX_EPOCH
+        } else {
+            self.since
+        };
         let deadline = cx.world.instant() + Self::BUDGET;
         cx.spawn(
             async move { store.revocations_since(deadline, since).await },
             move |keeper, result, cx| {
                 keeper.reading = false;
                 keeper.polls += 1;
-                match result {
-                    Ok(revocations) => {
-                        keeper.pulse.beat(cx.world.instant());
-                        keeper.since = now - Self::OVERLAP;
-                        keeper.publish(&revocations);
-                    }
-                    Err(_) => keeper.failed += 1,
+                if let Ok(revocations) = result {
+                    keeper.pulse.beat(cx.world.instant());
+                    keeper.since = now - Self::OVERLAP;
+                    keeper.publish(&revocations);
+                } else {
+                    keeper.failed += 1;
+                    keeper.whole |= whole;
                 }
             },
         );
@@ -133,9 +142,13 @@ impl RevocationKeeper {
         }
     }
 
-    fn sweep(&self, cx: &mut Cx<'_, Self>) {
-        self.published.sweep(cx.world.now());
-        let (store, now) = (self.store.clone(), cx.world.now());
+    fn sweep(&mut self, cx: &mut Cx<'_, Self>) {
+        self.whole = true;
+        // Tokens are over by the clock of the node that checks them, revocations by that of the
+        // node that wrote them.
+        let now = cx.world.now() - Self::OVERLAP;
+        self.published.sweep(now);
+        let store = self.store.clone();
         let deadline = cx.world.instant() + Self::BUDGET;
         cx.spawn(
             async move { store.expired_sweep(deadline, now).await },
@@ -153,7 +166,7 @@ impl Unit for RevocationKeeper {
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         cx.every(Self::PERIOD, Self::poll);
-        cx.every(Self::SWEEP, |keeper, cx| keeper.sweep(cx));
+        cx.every(Self::SWEEP, Self::sweep);
     }
 
     fn view(&self) -> RevocationKeeperView {
