@@ -59,10 +59,29 @@ impl TryFrom<serde_json::Map<String, serde_json::Value>> for Fingerprint {
     type Error = &'static str;
     fn try_from(map: serde_json::Map<String, serde_json::Value>) -> Result<Self, Self::Error> {
         match serde_json::to_vec(&map) {
-            Ok(bytes) if bytes.len() <= Self::MAX_BYTES => Ok(Self(map)),
-            _ => Err("a JSON object of at most 4096 bytes"),
+            Ok(bytes) if bytes.len() <= Self::MAX_BYTES => {}
+            _ => return Err("a JSON object of at most 4096 bytes"),
+        }
+        if holds_nul(&map) {
+            return Err("a JSON object without U+0000");
+        }
+        Ok(Self(map))
+    }
+}
+
+/// Whether U+0000 is anywhere in it, which JSON columns of `PostgreSQL` cannot hold.
+fn holds_nul(map: &serde_json::Map<String, serde_json::Value>) -> bool {
+    use serde_json::Value;
+    fn within(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(within),
+            Value::Object(map) => holds_nul(map),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
     }
+    map.iter()
+        .any(|(key, value)| key.contains('\0') || within(value))
 }
 
 /// A device as its login describes it.
@@ -110,4 +129,24 @@ pub struct Device {
     /// When it was registered.
     #[serde(serialize_with = "crate::domain::time::serialize")]
     pub created_at: DateTime<Utc>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_what_both_databases_can_hold() {
+        let read = |text: &str| serde_json::from_str::<Fingerprint>(text).is_ok();
+        assert!(read(r#"{"a":["\\u0000",1e300,null],"b":{"c":""}}"#));
+        for bad in [
+            r#"{"a":"\u0000"}"#,
+            r#"{"\u0000":1}"#,
+            r#"{"a":[{"b":["x\u0000"]}]}"#,
+            "[]",
+        ] {
+            assert!(!read(bad), "{bad}");
+        }
+        assert!(!read(&format!(r#"{{"a":"{}"}}"#, "x".repeat(4096))));
+    }
 }
