@@ -3,11 +3,12 @@
 
 use std::{
     panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
@@ -158,11 +159,40 @@ impl Inner {
             return Err(Miss::Final(StoreError::Deadline));
         }
         // Waiting for a connection is still before the work: here the deadline counts.
-        let tx = match timeout(left, pool.begin()).await {
-            Ok(Ok(tx)) => tx,
+        let mut conn = match timeout(left, pool.acquire()).await {
+            Ok(Ok(conn)) => conn,
             Ok(Err(e)) => return Err(Miss::Final(sql_error(C::NAME, &e))),
             Err(_) => return Err(Miss::Final(StoreError::Deadline)),
         };
+        // A server that is there ends a statement by itself; one that went without a word would
+        // keep the connection for as long as the system repeats what it sent: minutes.
+        let committing = AtomicBool::new(false);
+        let work = Self::transact(&mut conn, command, &committing);
+        if let Ok(result) = timeout(self.write_timeout * 2, work).await {
+            return result;
+        }
+        conn.close_on_drop();
+        let lost = if committing.load(Ordering::Relaxed) {
+            StoreError::OutcomeUnknown
+        } else {
+            StoreError::Unavailable
+        };
+        tracing::warn!(
+            name = C::NAME,
+            result = lost.as_str(),
+            "the database is silent"
+        );
+        Err(Miss::Final(lost))
+    }
+
+    /// Runs `command` on `conn`; `committing` is set before its outcome can be in doubt.
+    async fn transact<C: Command>(
+        conn: &mut PgConnection,
+        command: &C,
+        committing: &AtomicBool,
+    ) -> Result<C::Out, Miss> {
+        let tx = conn.begin().await;
+        let tx = tx.map_err(|e| Miss::Final(sql_error(C::NAME, &e)))?;
         let mut tx = Tx::Postgres(tx);
         let out = match guarded(command.run(&mut tx)).await {
             Ok(out) => out,
@@ -170,6 +200,7 @@ impl Inner {
             Err(failed) if failed.is_transient() => return Err(Miss::Repeat(failed)),
             Err(failed) => return Err(Miss::Final(failed.into_error(C::NAME))),
         };
+        committing.store(true, Ordering::Relaxed);
         match tx.commit().await {
             Ok(()) => Ok(out),
             Err(e) if is_transient(&e) => Err(Miss::Repeat(e.into())),

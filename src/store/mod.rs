@@ -41,10 +41,13 @@ pub use metrics::StoreMetrics;
 pub use redis::{Hint, Hints, HintsError};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub use sync::{AttachState, CursorAck, LogPage};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use self::{error::Failed, group::Writer};
 use crate::domain::clock::World;
+
+/// How long [`Store::close`] waits for connections that are in use.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which database serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,12 +214,16 @@ impl Store {
         .await
     }
 
-    /// Ends the work that was taken on, then closes every connection. Later calls fail.
+    /// Ends the work that was taken on, then closes every connection. Later calls fail. Does not
+    /// wait for ever for a database that is silent.
     pub async fn close(&self) {
         let inner = self.inner.clone();
         let task = self.inner.rt.spawn(async move {
             // Readers first: the writer's last checkpoint needs the file for itself.
-            on_pool!(&inner.db, pool => pool.close().await);
+            let closing = async { on_pool!(&inner.db, pool => pool.close().await) };
+            if timeout(CLOSE_WITHIN, closing).await.is_err() {
+                tracing::warn!("connections to the database did not close in time");
+            }
             if let Writes::Group(writer) = &inner.writes {
                 writer.close().await;
             }

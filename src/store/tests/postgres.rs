@@ -110,3 +110,59 @@ async fn slow_statements_end() {
     bed.user_without_code().await;
     bed.done().await;
 }
+
+/// A way to the server that can fall silent without breaking a connection.
+async fn tunnel(to: std::net::SocketAddr) -> (u16, tokio::sync::watch::Sender<bool>) {
+    use tokio::net::{TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (silence, silent) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let mut silent = silent.clone();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await.unwrap();
+                let is_silent = tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => false,
+                    fell = silent.wait_for(|it| *it) => fell.is_ok(),
+                };
+                if is_silent {
+                    std::future::pending::<()>().await;
+                }
+            });
+        }
+    });
+    (port, silence)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_holds_up_neither_writes_nor_the_end() {
+    let mut bed = Bed::postgres().await;
+    let direct = bed.config.clone();
+    let Database::Postgres(url) = &direct.database else {
+        panic!("not PostgreSQL");
+    };
+    let options: PgConnectOptions = url.parse().unwrap();
+    let address = format!("{}:{}", options.get_host(), options.get_port());
+    let (port, silence) = tunnel(address.parse().unwrap()).await;
+    bed.store.close().await;
+    bed.config.database = Database::Postgres(options.port(port).to_url_lossy().to_string());
+    bed.config.write_timeout = Duration::from_millis(300);
+    bed.store = open(&bed.config).await.unwrap();
+    bed.user_without_code().await;
+
+    silence.send(true).unwrap();
+    let started = bed.world.instant();
+    let silent = bed.store.write(bed.soon(), text("SELECT 1", "")).await;
+    assert!(
+        matches!(silent, Err(StoreError::Unavailable | StoreError::Deadline)),
+        "{silent:?}"
+    );
+    let read = bed.store.ping(started + Duration::from_millis(500)).await;
+    assert!(read.is_err());
+    bed.store.close().await;
+    let took = bed.world.instant() - started;
+    assert!(took < Duration::from_secs(9), "{took:?}");
+    bed.config = direct;
+    bed.done().await;
+}
