@@ -166,9 +166,11 @@ impl Store {
         if !missing.is_empty() {
             // A wrong master key must not add keys of its own beside those it cannot open.
             opened(master, &rows)?;
-            for (purpose, kid) in missing {
-                self.key_make(deadline, master, kid, purpose).await?;
-            }
+            let missing: Result<Vec<_>, _> = missing
+                .into_iter()
+                .map(|(purpose, kid)| self.new_key(master, kid, purpose))
+                .collect();
+            self.write(deadline, NewKeys(missing?)).await?;
             rows = self.key_rows(deadline).await?;
         }
         let mut keys = opened(master, &rows)?;
@@ -183,13 +185,12 @@ impl Store {
         Ok(Secrets::new(keys, &root))
     }
 
-    async fn key_make(
+    fn new_key(
         &self,
-        deadline: Instant,
         master: &MasterKey,
         kid: &'static str,
         purpose: &'static str,
-    ) -> Result<(), KeysError> {
+    ) -> Result<NewKey, KeysError> {
         let world = &self.inner.world;
         let mut row = NewKey {
             kid,
@@ -200,7 +201,7 @@ impl Store {
         row.sealed = master
             .seal(&row, &world.bytes()?, world.bytes()?)
             .ok_or(KeysError::BadMasterKey)?;
-        Ok(self.write(deadline, row).await?)
+        Ok(row)
     }
 
     /// Every key, the newest first.
@@ -241,16 +242,22 @@ struct NewKey {
     created_at: DateTime<Utc>,
 }
 
-impl Command for NewKey {
-    const NAME: &'static str = "secret_key_make";
+/// Made together or not at all: of two first starts with different master keys one wins whole, and
+/// the database never holds keys that no single master key opens.
+struct NewKeys(Vec<NewKey>);
+
+impl Command for NewKeys {
+    const NAME: &'static str = "secret_keys_make";
     type Out = ();
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
-        on_tx!(tx, conn => sqlx::query(
-            "INSERT INTO secret_keys (kid, purpose, sealed, created_at) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (kid) DO NOTHING")
-            .bind(self.kid).bind(self.purpose).bind(&self.sealed).bind(self.created_at)
-            .execute(conn).await?.rows_affected());
+        for key in &self.0 {
+            on_tx!(tx, conn => sqlx::query(
+                "INSERT INTO secret_keys (kid, purpose, sealed, created_at)
+                 VALUES ($1, $2, $3, $4) ON CONFLICT (kid) DO NOTHING")
+                .bind(key.kid).bind(key.purpose).bind(&key.sealed).bind(key.created_at)
+                .execute(conn).await?.rows_affected());
+        }
         Ok(())
     }
 }

@@ -1,7 +1,12 @@
 use super::*;
 use crate::domain::identity::SmsCode;
 
-on_both!(keys_are_made_once, racing_starts, wrong_master_key);
+on_both!(
+    keys_are_made_once,
+    racing_starts,
+    racing_masters,
+    wrong_master_key
+);
 
 /// What tells two sets of keys apart.
 fn print(secrets: &Secrets) -> String {
@@ -32,6 +37,20 @@ async fn racing_starts(bed: &Bed) {
     }
     prints.dedup();
     assert_eq!(prints.len(), 1);
+}
+
+async fn racing_masters(bed: &Bed) {
+    let mine = master();
+    // Whoever wins, one master key opens all that is there.
+    for _ in 0..20 {
+        let other = MasterKey::from_base64("AQECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap();
+        let (ours, others) = tokio::join!(
+            bed.store.secrets_load(bed.soon(), &mine),
+            bed.store.secrets_load(bed.soon(), &other),
+        );
+        assert!(ours.is_ok() != others.is_ok(), "{ours:?} {others:?}");
+        bed.sql("DELETE FROM secret_keys").await.unwrap();
+    }
 }
 
 async fn wrong_master_key(bed: &Bed) {
