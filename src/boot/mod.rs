@@ -85,6 +85,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
 /// Serves until told to stop.
 #[must_use]
 pub fn serve(settings: &Settings) -> ExitCode {
+    keep_files_private();
     raise_file_limit();
     finish(with_store_runtime(|runtime| {
         let run = run(settings, runtime.handle().clone());
@@ -95,6 +96,7 @@ pub fn serve(settings: &Settings) -> ExitCode {
 /// Brings the schema up to date.
 #[must_use]
 pub fn migrate(settings: &Settings) -> ExitCode {
+    keep_files_private();
     finish(with_store_runtime(|runtime| {
         runtime.block_on(async {
             let _lock = DataLock::acquire(&settings.data_dir)?;
@@ -138,6 +140,13 @@ fn finish(result: Result<(), BootError>) -> ExitCode {
 fn say(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Whatever this process makes is for its owner only, also in a data folder that others may enter:
+/// the database holds phone numbers.
+fn keep_files_private() {
+    use rustix::{fs::Mode, process::umask};
+    umask(Mode::from_bits_truncate(0o077));
 }
 
 /// One descriptor a socket: as many as the system lets this process have.
