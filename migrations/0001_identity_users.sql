@@ -48,6 +48,9 @@ CREATE TABLE sms_codes (
     used       BOOLEAN     NOT NULL,
     sent_at    TIMESTAMPTZ NOT NULL,
     expires_at TIMESTAMPTZ NOT NULL,
+    -- How many codes were sent since when: every code has new tries, so their number is limited.
+    counted_since TIMESTAMPTZ NOT NULL,
+    sent_count    BIGINT      NOT NULL,
     CONSTRAINT sms_codes_pkey PRIMARY KEY (phone),
     CONSTRAINT sms_codes_tries_left_check CHECK (tries_left >= 0)
 );

@@ -157,6 +157,7 @@ fn login_config(settings: &Settings) -> LoginConfig {
         code_life: seconds(auth.sms_code_secs),
         code_tries: i64::from(auth.sms_tries),
         resend: seconds(settings.sms.resend_secs),
+        codes_per_hour: i64::from(settings.sms.codes_per_hour),
         access_life: seconds(auth.access_token_secs),
         max_devices: auth.max_devices as usize,
     }

@@ -44,6 +44,8 @@ pub struct LoginConfig {
     pub code_tries: i64,
     /// How long a phone waits before it may ask again.
     pub resend: TimeDelta,
+    /// Codes that a phone may be sent within an hour.
+    pub codes_per_hour: i64,
     /// How long an access token holds.
     pub access_life: TimeDelta,
     /// Devices that a user may have.
@@ -211,6 +213,7 @@ async fn send_code(
         code_life,
         code_tries,
         resend,
+        codes_per_hour,
         ..
     } = parts.config;
     let (code, now) = (SmsCode::from_number(world.below(1_000_000)?), world.now());
@@ -222,6 +225,7 @@ async fn send_code(
         sent_at: now,
         expires_at: now + code_life,
         cooldown: resend,
+        per_hour: codes_per_hour,
     };
     if let SmsCodePut::TooSoon { wait } = parts.store.sms_code_put(deadline, row).await? {
         return Ok(CodeReply::TooSoon { wait });

@@ -24,14 +24,19 @@ pub struct NewSmsCode {
     pub expires_at: DateTime<Utc>,
     /// How long the last code of this phone keeps another from being sent.
     pub cooldown: chrono::Duration,
+    /// Codes that a phone may be sent within an hour.
+    pub per_hour: i64,
 }
+
+/// How long sent codes are counted. Neither a cool-down nor a code may be longer.
+pub(super) const COUNTED: chrono::Duration = chrono::Duration::hours(1);
 
 /// Whether a code may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmsCodePut {
     /// It took the place of the one before.
     Stored,
-    /// The last one was sent too short a time ago.
+    /// The last one was sent too short a time ago, or too many were sent.
     TooSoon {
         /// For how long.
         wait: Duration,
@@ -39,7 +44,7 @@ pub enum SmsCodePut {
 }
 
 impl Store {
-    /// Puts a code in force, unless the last one is too young.
+    /// Puts a code in force, unless the last one is too young or too many were sent.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -74,24 +79,35 @@ impl Command for NewSmsCode {
     type Out = SmsCodePut;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<SmsCodePut, Failed> {
-        // The age is judged by the row's lock, so that two nodes send one code.
+        // Age and number are judged under the row's lock, so that two nodes send one code.
+        let window = self.sent_at - COUNTED;
         let stored = on_tx!(tx, conn => sqlx::query(
-            "INSERT INTO sms_codes (phone, code_hash, tries_left, used, sent_at, expires_at)
-             VALUES ($1, $2, $3, FALSE, $4, $5)
+            "INSERT INTO sms_codes
+                 (phone, code_hash, tries_left, used, sent_at, expires_at, counted_since, sent_count)
+             VALUES ($1, $2, $3, FALSE, $4, $5, $4, 1)
              ON CONFLICT (phone) DO UPDATE
              SET code_hash = excluded.code_hash, tries_left = excluded.tries_left, used = FALSE,
-                 sent_at = excluded.sent_at, expires_at = excluded.expires_at
-             WHERE sms_codes.sent_at <= $6")
+                 sent_at = excluded.sent_at, expires_at = excluded.expires_at,
+                 counted_since = CASE WHEN sms_codes.counted_since <= $7
+                     THEN excluded.counted_since ELSE sms_codes.counted_since END,
+                 sent_count = CASE WHEN sms_codes.counted_since <= $7
+                     THEN 1 ELSE sms_codes.sent_count + 1 END
+             WHERE sms_codes.sent_at <= $6
+                 AND (sms_codes.counted_since <= $7 OR sms_codes.sent_count < $8)")
             .bind(&self.phone).bind(&self.code_hash).bind(self.tries)
             .bind(self.sent_at).bind(self.expires_at).bind(self.sent_at - self.cooldown)
+            .bind(window).bind(self.per_hour)
             .execute(conn).await?.rows_affected());
         if stored > 0 {
             return Ok(SmsCodePut::Stored);
         }
-        let last: DateTime<Utc> = on_tx!(tx, conn => sqlx::query_scalar(
-            "SELECT sent_at FROM sms_codes WHERE phone = $1")
-            .bind(&self.phone).fetch_one(conn).await?);
-        let wait = last + self.cooldown - self.sent_at;
+        let (last, since, count): (DateTime<Utc>, DateTime<Utc>, i64) = on_tx!(tx, conn => sqlx::query_as(
+                "SELECT sent_at, counted_since, sent_count FROM sms_codes WHERE phone = $1")
+                .bind(&self.phone).fetch_one(conn).await?);
+        let mut wait = last + self.cooldown - self.sent_at;
+        if count >= self.per_hour {
+            wait = wait.max(since - window);
+        }
         Ok(SmsCodePut::TooSoon {
             wait: wait.to_std().unwrap_or_default(),
         })
@@ -108,8 +124,12 @@ impl Command for Discard {
     type Out = ();
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
-        on_tx!(tx, conn => sqlx::query("DELETE FROM sms_codes WHERE phone = $1 AND code_hash = $2")
-            .bind(&self.phone).bind(&self.code_hash).execute(conn).await?.rows_affected());
+        // The row stays: it counts the codes that were sent before this one.
+        on_tx!(tx, conn => sqlx::query(
+            "UPDATE sms_codes SET used = TRUE, sent_at = $3, sent_count = sent_count - 1
+             WHERE phone = $1 AND code_hash = $2 AND used = FALSE")
+            .bind(&self.phone).bind(&self.code_hash).bind(DateTime::UNIX_EPOCH)
+            .execute(conn).await?.rows_affected());
         Ok(())
     }
 }

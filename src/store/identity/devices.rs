@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::rows::{DEVICES, RevocationRow, USER, UserRow, into_devices, revocation_put};
+use super::{
+    codes::COUNTED,
+    rows::{DEVICES, RevocationRow, USER, UserRow, into_devices, revocation_put},
+};
 use crate::{
     domain::{
         identity::{Device, Revocation, User},
@@ -144,9 +147,12 @@ impl Command for Sweep {
     type Out = u64;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Failed> {
-        let mut rows = 0;
+        // A phone's row also remembers its cool-down and how many codes it was sent.
+        let mut rows = on_tx!(tx, conn => sqlx::query(
+            "DELETE FROM sms_codes
+             WHERE expires_at <= $1 AND sent_at <= $2 AND counted_since <= $2")
+            .bind(self.now).bind(self.now - COUNTED).execute(conn).await?.rows_affected());
         for sql in [
-            "DELETE FROM sms_codes WHERE expires_at <= $1",
             "DELETE FROM sync_tickets WHERE expires_at <= $1",
             "DELETE FROM revocations WHERE expires_at <= $1",
         ] {

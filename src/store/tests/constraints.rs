@@ -47,7 +47,7 @@ const CASES: &[(C, &str)] = &[
     (C::DeviceAckedSeq, "UPDATE devices SET acked_seq = -1"),
     (
         C::SmsCodePhone,
-        "INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, $now, $now)",
+        "INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, $now, $now, $now, 1)",
     ),
     (C::SmsCodeTries, "UPDATE sms_codes SET tries_left = -1"),
     (
@@ -107,7 +107,7 @@ const ROWS: &str = "
     INSERT INTO user_logs VALUES ($a, $a, 1, 0);
     INSERT INTO devices VALUES ($a, $a, 'd', 'ios', 'n', '{}', NULL, $a, 0, NULL, NULL, $now, 1, 0,
         $now, $now);
-    INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, $now, $now);
+    INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, $now, $now, $now, 1);
     INSERT INTO sync_tickets VALUES ('h', $a, 1, 1, $now, $now);
     INSERT INTO revocations VALUES ($a, 1, $now, $now);
     INSERT INTO secret_keys VALUES ('k', 'root', 's', $now);

@@ -32,7 +32,7 @@ impl Command for Member {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let phone = self.phone.clone();
         on_tx!(tx, conn => sqlx::query(
-            "INSERT INTO sms_codes VALUES ($1, 'h', 1, FALSE, $2, $2)")
+            "INSERT INTO sms_codes VALUES ($1, 'h', 1, FALSE, $2, $2, $2, 1)")
             .bind(&phone).bind(t(0)).execute(conn).await?.rows_affected());
         match self.kind {
             Kind::Good => {}

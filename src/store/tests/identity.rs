@@ -6,6 +6,7 @@ on_both!(
     wrong_codes,
     old_and_used_codes,
     cooldown,
+    codes_are_counted,
     device_limit,
     login_again,
     one_code_two_logins,
@@ -95,6 +96,7 @@ async fn cooldown(bed: &Bed) {
         sent_at: at,
         expires_at: at + chrono::Duration::minutes(5),
         cooldown: chrono::Duration::seconds(60),
+        per_hour: 1000,
     };
     let put = async |hash: &str, at| bed.store.sms_code_put(bed.soon(), code(hash, at)).await;
     assert_eq!(put("a", t(0)).await, Ok(SmsCodePut::Stored));
@@ -115,6 +117,39 @@ async fn cooldown(bed: &Bed) {
     ));
     discard("b").await;
     assert_eq!(put("c", t(61)).await, Ok(SmsCodePut::Stored));
+}
+
+async fn codes_are_counted(bed: &Bed) {
+    let put = async |at: i64| {
+        let code = NewSmsCode {
+            phone: phone(),
+            code_hash: format!("h{at}"),
+            tries: 5,
+            sent_at: t(at),
+            expires_at: t(at) + chrono::Duration::minutes(5),
+            cooldown: chrono::Duration::seconds(60),
+            per_hour: 3,
+        };
+        bed.store.sms_code_put(bed.soon(), code).await.unwrap()
+    };
+    for at in [0, 600, 1200] {
+        assert_eq!(put(at).await, SmsCodePut::Stored);
+    }
+    let wait = Duration::from_secs(2000);
+    assert_eq!(put(1600).await, SmsCodePut::TooSoon { wait });
+    // Neither the end of the code nor a failure to send one makes the count start again.
+    bed.store.expired_sweep(bed.soon(), t(1700)).await.unwrap();
+    let failed = bed
+        .store
+        .sms_code_discard(bed.soon(), &phone(), "h1200")
+        .await;
+    failed.unwrap();
+    assert_eq!(put(1700).await, SmsCodePut::Stored);
+    assert!(matches!(put(3599).await, SmsCodePut::TooSoon { .. }));
+    for at in [3600, 3660, 3720] {
+        assert_eq!(put(at).await, SmsCodePut::Stored);
+    }
+    assert!(matches!(put(3780).await, SmsCodePut::TooSoon { .. }));
 }
 
 async fn device_limit(bed: &Bed) {
@@ -320,6 +355,8 @@ async fn sweep(bed: &Bed) {
     assert_eq!(again.revocations.len(), 1);
     assert_eq!(bed.store.expired_sweep(bed.soon(), t(29)).await, Ok(0));
     assert_eq!(bed.store.expired_sweep(bed.soon(), t(30)).await, Ok(1));
-    assert_eq!(bed.store.expired_sweep(bed.soon(), t(900)).await, Ok(2));
-    assert_eq!(bed.store.expired_sweep(bed.soon(), t(901)).await, Ok(0));
+    // The code's row remembers how many were sent.
+    assert_eq!(bed.store.expired_sweep(bed.soon(), t(900)).await, Ok(1));
+    assert_eq!(bed.store.expired_sweep(bed.soon(), t(3600)).await, Ok(1));
+    assert_eq!(bed.store.expired_sweep(bed.soon(), t(3601)).await, Ok(0));
 }

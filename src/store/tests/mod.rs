@@ -202,6 +202,7 @@ impl Bed {
             sent_at: at,
             expires_at: at + chrono::Duration::minutes(5),
             cooldown: chrono::Duration::zero(),
+            per_hour: 1000,
         };
         let put = self.store.sms_code_put(self.soon(), code).await.unwrap();
         assert_eq!(put, SmsCodePut::Stored);

@@ -32,7 +32,7 @@ fn text(first: &'static str, later: &'static str) -> Text {
     }
 }
 
-const CODE: &str = "INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, now(), now())";
+const CODE: &str = "INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, now(), now(), now(), 1)";
 const CONFLICT: &str = "DO $$ BEGIN RAISE EXCEPTION 'planted' USING ERRCODE = '40001'; END $$";
 
 #[tokio::test(flavor = "multi_thread")]
