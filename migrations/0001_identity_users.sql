@@ -66,6 +66,8 @@ CREATE TABLE sync_tickets (
     CONSTRAINT sync_tickets_device_fkey FOREIGN KEY (device) REFERENCES devices (id) ON DELETE CASCADE
 );
 CREATE INDEX sync_tickets_expires_at_idx ON sync_tickets (expires_at);
+-- For the cascade: a device that goes must not make the database read every ticket.
+CREATE INDEX sync_tickets_device_idx ON sync_tickets (device);
 
 -- Tokens of a user or a device below min_version are refused. No foreign key: it outlives its device.
 CREATE TABLE revocations (
