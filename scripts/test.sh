@@ -10,6 +10,10 @@ command -v cargo >/dev/null || {
     exit 1
 }
 
+# A minimal toolchain comes without them.
+for tool in fmt clippy; do
+    cargo "$tool" --version >/dev/null 2>&1 || rustup component add "${tool/#fmt/rustfmt}"
+done
 scripts/install-test-deps.sh
 cargo fmt --check
 cargo clippy --locked --all-targets --all-features -- -D warnings
