@@ -2,6 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
+use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -13,7 +14,11 @@ async fn a_first_start_makes_what_it_needs() {
     let data = server.data();
     let key = std::fs::metadata(data.join("master.key")).unwrap();
     assert_eq!(key.permissions().mode() & 0o777, 0o600);
-    assert!(data.join("listen-stream.db").exists());
+    // The folder may have been there before, open to others.
+    for file in ["listen-stream.db", "listen-stream.db-wal", "listen.json"] {
+        let mode = std::fs::metadata(data.join(file)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o077, 0, "{file}");
+    }
     let toml = std::fs::read_to_string(data.join("listen-stream.toml")).unwrap();
     assert!(toml.lines().any(|line| line.starts_with('#')), "{toml}");
     let output = server.output();
@@ -32,6 +37,26 @@ async fn a_first_start_makes_what_it_needs() {
     let toml = std::fs::read_to_string(data.join("listen-stream.toml")).unwrap();
     assert_eq!(toml, "# mine\n");
     me.at(&server).me().await.ok(200);
+}
+
+#[tokio::test]
+async fn a_start_forgets_no_revocation_that_is_in_force() {
+    let mut server = Server::start(Engine::Postgres).await;
+    let (api, gone) = (server.api(), server.api().newcomer("gone").await);
+    let left = api.login(&gone.phone, "left").await;
+    assert_eq!(left.remove_device(&gone.id).await.status, 204);
+    server.stop().await;
+    // As after auth.access_token_secs was lowered: older than any token that is made now.
+    let url = server.database_url().unwrap();
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    sqlx::query("UPDATE revocations SET revoked_at = revoked_at - interval '2 hours'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    server.restart().await;
+    gone.at(&server).me().await.problem(401, "token_revoked");
+    left.at(&server).me().await.ok(200);
 }
 
 #[tokio::test]
