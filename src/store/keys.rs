@@ -53,6 +53,27 @@ pub enum KeysError {
     Store(#[from] StoreError),
 }
 
+/// Writes a file that was not there, for its owner only: whole and on disk, or not at all. Half a
+/// key would stop every later start.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+    }
+    let mut file = options.open(&part)?;
+    file.write_all(bytes).and_then(|()| file.sync_all())?;
+    // Unlike a rename this keeps what is there.
+    let linked = std::fs::hard_link(&part, path);
+    std::fs::remove_file(&part)?;
+    linked?;
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    std::fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Signs access tokens.
 const ACCESS: &str = "access_token";
 /// The root of all derived keys.
@@ -92,18 +113,8 @@ impl MasterKey {
     /// [`KeysError::File`] and [`KeysError::Randomness`].
     pub fn create_file(path: &Path, world: &World) -> Result<Self, KeysError> {
         let key = Self(world.bytes()?);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            options.mode(0o600);
-        }
-        let mut file = options.open(path).map_err(|e| file_error(path, e))?;
         let text = STANDARD.encode(key.0) + "\n";
-        file.write_all(text.as_bytes())
-            .and_then(|()| file.sync_all())
-            .map_err(|e| file_error(path, e))?;
+        write_new(path, text.as_bytes()).map_err(|e| file_error(path, e))?;
         Ok(key)
     }
 
