@@ -69,7 +69,8 @@ impl UserSession {
         if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
             hints.publish(self.user, log);
         }
-        if !self.links.is_empty() {
+        // One that attaches may have read the head before this commit.
+        if !self.links.is_empty() || !self.attaching.is_empty() {
             let events: Vec<_> = events
                 .into_iter()
                 .map(|e| WireEvent::new(e, log.epoch))

@@ -37,7 +37,7 @@ use crate::{
     domain::{
         identity::{Caller, RevocationSet, Secrets},
         ids::{ConnId, DeviceId, UserId},
-        sync::{SessionConfig, SessionCore},
+        sync::{CloseCode, SessionConfig, SessionCore},
     },
     store::{Hints, Store},
 };
@@ -93,6 +93,14 @@ struct Link {
     outlet: Outlet<ToDevice>,
 }
 
+/// A connection that is about to be attached.
+#[derive(Debug)]
+struct Attaching {
+    device: DeviceId,
+    /// What happened meanwhile that keeps it from being attached.
+    refused: Option<CloseCode>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct UserSession {
@@ -100,8 +108,8 @@ pub struct UserSession {
     parts: SessionParts,
     core: SessionCore,
     links: HashMap<ConnId, Link>,
-    /// Connections whose attachment is being read from the store; true: gone meanwhile.
-    attaching: HashMap<ConnId, bool>,
+    /// Connections whose attachment is being read from the store.
+    attaching: HashMap<ConnId, Attaching>,
     turns: Fifo,
     /// When the core wants to be called next.
     tick: Option<(Instant, Timer)>,

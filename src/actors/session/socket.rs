@@ -1,7 +1,7 @@
 //! What connections, and those who watch over them, tell a session.
 
 use super::{
-    Link, UserSession,
+    Attaching, Link, UserSession,
     messages::{
         Attach, AttachRefused, Detached, Drain, Frame, HeadSeen, Heard, LookAtHead, Recheck,
     },
@@ -10,7 +10,7 @@ use crate::{
     actors::kernel::{Cx, Reply, Serve},
     domain::{
         identity::{Caller, Refusal},
-        ids::ConnId,
+        ids::{ConnId, DeviceId},
         sync::{Attachment, ClientFrame, CloseCode, Effect, FrameErrorCode, ServerFrame},
     },
     store::{AttachState, StoreError},
@@ -23,17 +23,13 @@ impl UserSession {
         state: Result<Option<AttachState>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) -> Result<u32, AttachRefused> {
-        let gone = self.attaching.remove(&it.conn).unwrap_or(false);
+        let refused = self.attaching.remove(&it.conn).and_then(|a| a.refused);
         let state = match state {
             Ok(Some(state)) => state,
             Ok(None) => return Err(AttachRefused(CloseCode::DeviceRemoved)),
             Err(_) => return Err(AttachRefused(CloseCode::TryAgainLater)),
         };
-        if gone {
-            return Err(AttachRefused(CloseCode::Normal));
-        }
-        // It may have been revoked while the store was asked.
-        if let Some(code) = self.refusal(&it.caller) {
+        if let Some(code) = refused {
             return Err(AttachRefused(code));
         }
         let attachment = Attachment {
@@ -53,6 +49,13 @@ impl UserSession {
             },
         );
         self.publish_attached();
+        // Looked at only now: who revokes later finds the device among the attached ones.
+        let link = self.links.get(&it.conn);
+        if let Some(code) = link.and_then(|link| self.refusal(&link.caller)) {
+            self.links.remove(&it.conn);
+            self.publish_attached();
+            return Err(AttachRefused(code));
+        }
         let effects = self.core.attach(cx.world.instant(), attachment, state.log);
         self.apply(effects, cx);
         Ok(cx.life)
@@ -126,7 +129,21 @@ impl Serve<Attach> for UserSession {
     ) -> Reply<Self, Result<u32, AttachRefused>> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
         let device = it.caller.device;
-        self.attaching.insert(it.conn, false);
+        let is_here = |d: DeviceId| d == device;
+        if it.resumed
+            && (self.links.values().any(|l| is_here(l.caller.device))
+                || self.attaching.values().any(|a| is_here(a.device)))
+        {
+            // The device came with a newer connection while the session was being made anew.
+            return Reply::Now(Err(AttachRefused(CloseCode::Replaced)));
+        }
+        // Reads may end in any order: the connection that came last is the one that stays.
+        for older in self.attaching.values_mut().filter(|a| is_here(a.device)) {
+            older.refused.get_or_insert(CloseCode::Replaced);
+        }
+        let refused = None;
+        self.attaching
+            .insert(it.conn, Attaching { device, refused });
         let read = async move { store.device_attach(deadline, user, device).await };
         Reply::later(read, |session: &mut Self, state, cx| {
             session.attach(it, state, cx)
@@ -165,8 +182,8 @@ impl Serve<Heard> for UserSession {
 
 impl Serve<Detached> for UserSession {
     fn serve(&mut self, it: Detached, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
-        if let Some(gone) = self.attaching.get_mut(&it.0) {
-            *gone = true;
+        if let Some(attaching) = self.attaching.get_mut(&it.0) {
+            attaching.refused = Some(CloseCode::Normal);
         }
         self.links.remove(&it.0);
         self.publish_attached();
