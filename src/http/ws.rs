@@ -204,7 +204,8 @@ struct DeviceConnection {
 type Ctx = WebsocketContext<DeviceConnection>;
 
 impl DeviceConnection {
-    /// Attaches to the session within `patience`, then waits for that life of it to end.
+    /// Attaches to the session within `patience`, then waits for that life of it to end. Until it is
+    /// attached no frame is read: the session would not know whose it is.
     fn attach(&mut self, patience: Duration, ctx: &mut Ctx) {
         let ask = Attach {
             conn: self.conn,
@@ -216,7 +217,7 @@ impl DeviceConnection {
         let (sessions, user) = (self.graph.sessions.clone(), self.caller.user);
         let deadline = self.graph.world.instant() + patience;
         let attaching = async move { sessions.ask(&user, ask, deadline).await };
-        ctx.spawn(
+        ctx.wait(
             attaching
                 .into_actor(self)
                 .map(|reply, it, ctx| it.attached(reply, ctx)),
