@@ -72,6 +72,7 @@ pub(super) async fn start(
         }
         None => (None, None),
     };
+    let draining = Arc::new(AtomicBool::new(false));
     let cursors = {
         let (store, period) = (
             store.clone(),
@@ -86,6 +87,7 @@ pub(super) async fn start(
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
         hints: hints.clone(),
+        draining: Arc::clone(&draining),
         config: SessionConfig {
             node: node_name(world)?,
             window: settings.sync.window_events,
@@ -143,7 +145,7 @@ pub(super) async fn start(
         secrets,
         world: world.clone(),
         pulse,
-        draining: Arc::new(AtomicBool::new(false)),
+        draining,
         hints,
         cursors,
         heads,

@@ -13,6 +13,7 @@ use actix_web::{
     dev::{Server, ServerHandle},
     web,
 };
+use futures_util::future::{Fuse, FusedFuture, FutureExt, join, join_all};
 
 use super::{BootError, io_error};
 use crate::{
@@ -45,7 +46,8 @@ pub(super) struct Listeners {
     pub public: SocketAddr,
     /// Where the admin one listens.
     pub admin: SocketAddr,
-    servers: [Server; 2],
+    handles: [ServerHandle; 2],
+    servers: [Fuse<Server>; 2],
     limits: Limits,
 }
 
@@ -154,7 +156,8 @@ pub(super) fn bind(
     Ok(Listeners {
         public: public_address,
         admin: admin_address,
-        servers: [public, admin],
+        handles: [public.handle(), admin.handle()],
+        servers: [public.fuse(), admin.fuse()],
         limits,
     })
 }
@@ -191,10 +194,9 @@ impl Listeners {
 
     /// Stops accepting, and waits for the requests and sockets in progress.
     pub(super) async fn stop(self) {
-        let [public, admin] = self.servers;
-        let handles: [ServerHandle; 2] = [public.handle(), admin.handle()];
-        let stopping = futures_util::future::join_all(handles.map(|handle| handle.stop(true)));
-        // The servers' own futures do the work.
-        let _ = futures_util::join!(stopping, public, admin);
+        let stopping = join_all(self.handles.map(|handle| handle.stop(true)));
+        // The servers' own futures do the work; one that failed before has ended.
+        let running = self.servers.into_iter().filter(|it| !it.is_terminated());
+        join(stopping, join_all(running)).await;
     }
 }

@@ -235,6 +235,8 @@ async fn serve_store(
 
 /// How long the first reads of a start may take.
 const START_BUDGET: Duration = Duration::from_secs(10);
+/// How long the last cursors may take on their way to the store, after the drain's own time.
+const FLUSH_BUDGET: Duration = Duration::from_secs(5);
 /// Says where the server that holds the data folder listens.
 const LISTEN_FILE: &str = "listen.json";
 
@@ -283,7 +285,14 @@ async fn drain(graph: &Graph, listeners: listeners::Listeners, patience: Duratio
         // A session that is not up has no socket.
         let _ = session.tell(Drain);
     }
-    listeners.stop().await;
+    if tokio::time::timeout_at(deadline.into(), listeners.stop())
+        .await
+        .is_err()
+    {
+        tracing::warn!("some connections did not end in time");
+    }
+    // However long that took: without it every device would be sent its last events again.
+    let deadline = graph.world.instant() + FLUSH_BUDGET;
     if graph.cursors.ask(Flush, deadline).await.is_err() {
         tracing::warn!("the last cursors were not stored: some events will be sent again");
     }

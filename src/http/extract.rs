@@ -42,13 +42,18 @@ impl FromRequest for Authed {
     }
 }
 
-/// The caller that the `Authorization` header proves.
-pub(super) fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
-    let graph = app_data::<Graph>(req)?;
-    // So that those in progress can end: no session takes more.
+/// So that what the sessions have in hand can end, they are asked nothing more.
+pub(super) fn refuse_when_draining(graph: &Graph) -> Result<(), ApiError> {
     if graph.draining.load(Ordering::Relaxed) {
         return Err(ErrorCode::ShuttingDown.into());
     }
+    Ok(())
+}
+
+/// The caller that the `Authorization` header proves.
+pub(super) fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
+    let graph = app_data::<Graph>(req)?;
+    refuse_when_draining(graph)?;
     let header = req
         .headers()
         .get(header::AUTHORIZATION)

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     error::ApiError,
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, deadline, refuse_when_draining},
     headers::IDEMPOTENCY_KEY,
     json::{Json, Path},
     openapi::Problem,
@@ -213,6 +213,8 @@ pub(super) async fn refresh(
     Json(body): Json<Refresh>,
 ) -> Result<HttpResponse, ApiError> {
     let retry_key = retry_key(&req)?;
+    // A session that ends with its worker would take the answer along, and the old token is used up.
+    refuse_when_draining(&graph)?;
     // Checked before any actor is started for the user that it names.
     let token = RefreshToken::open(&graph.secrets, &body.refresh_token)
         .ok_or(ErrorCode::RefreshTokenInvalid)?;

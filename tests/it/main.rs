@@ -25,6 +25,7 @@ mod readme;
 mod slow_store;
 mod start;
 mod surface;
+mod sync_races;
 mod sync_rest;
 mod sync_ws;
 mod sync_ws_life;

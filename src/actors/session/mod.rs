@@ -14,7 +14,7 @@ mod socket;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -56,6 +56,8 @@ pub struct SessionParts {
     pub(crate) secrets: Arc<Secrets>,
     /// Where hints go to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
+    /// Set once when the node is going away.
+    pub(crate) draining: Arc<AtomicBool>,
     /// The rules of delivery.
     pub config: SessionConfig,
     /// A session without device and work goes to rest after so long.

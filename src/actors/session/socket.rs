@@ -1,5 +1,7 @@
 //! What connections, and those who watch over them, tell a session.
 
+use std::sync::atomic::Ordering;
+
 use super::{
     Attaching, Link, UserSession,
     messages::{
@@ -58,6 +60,10 @@ impl UserSession {
         }
         let effects = self.core.attach(cx.world.instant(), attachment, state.log);
         self.apply(effects, cx);
+        if self.parts.draining.load(Ordering::Relaxed) {
+            // It was on its way when the others were told.
+            self.say_goodbye(cx);
+        }
         Ok(cx.life)
     }
 
@@ -82,6 +88,14 @@ impl UserSession {
             let effects = self.core.evict(conn, code);
             self.apply(effects, cx);
         }
+    }
+
+    /// Lets go of every connection, each with a time to come back at.
+    fn say_goodbye(&mut self, cx: &mut Cx<'_, Self>) {
+        let world = cx.world.clone();
+        let spread = std::time::Duration::from_secs(5);
+        let effects = self.core.evict_all(|| world.jitter(spread));
+        self.apply(effects, cx);
     }
 
     /// Takes a renewed token of the same device, or says why not.
@@ -222,10 +236,7 @@ impl Serve<Recheck> for UserSession {
 
 impl Serve<Drain> for UserSession {
     fn serve(&mut self, _: Drain, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
-        let world = cx.world.clone();
-        let spread = std::time::Duration::from_secs(5);
-        let effects = self.core.evict_all(|| world.jitter(spread));
-        self.apply(effects, cx);
+        self.say_goodbye(cx);
         Reply::Now(())
     }
 }
