@@ -106,6 +106,8 @@ pub(super) fn bind(
     };
     let readiness: Arc<dyn Readiness> = Arc::new(NodeReadiness(graph.clone()));
     let (public, admin) = (open(server.listen)?, open(server.admin_listen)?);
+    let silence = Duration::from_secs(settings.sync.heartbeat_timeout_secs);
+    drop_who_takes_nothing(&public, silence)?;
     let address = |l: &TcpListener| l.local_addr().map_err(io_error("cannot tell an address"));
     let (public_address, admin_address) = (address(&public)?, address(&admin)?);
     let workers = match server.workers {
@@ -164,6 +166,16 @@ pub(super) fn bind(
 
 fn open(address: SocketAddr) -> Result<TcpListener, BootError> {
     TcpListener::bind(address).map_err(|source| BootError::Bind { address, source })
+}
+
+/// Has the system end connections whose peers have taken nothing of what waits for them for so
+/// long. The server itself cannot: it hears of such a socket only when there is room to write.
+fn drop_who_takes_nothing(listener: &TcpListener, silence: Duration) -> Result<(), BootError> {
+    let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+    // What is accepted takes over the listener's options.
+    rustix::net::sockopt::set_tcp_user_timeout(listener, millis)
+        .map_err(io::Error::from)
+        .map_err(io_error("cannot set TCP_USER_TIMEOUT"))
 }
 
 fn limit_config(it: &LimitSettings) -> LimitConfig {
