@@ -174,7 +174,11 @@ fn write_cursor(at: DateTime<Utc>, id: FavoriteId) -> String {
 fn read_cursor(text: &str) -> Result<(DateTime<Utc>, FavoriteId), FieldError> {
     let read = || {
         let bytes: [u8; 24] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        // No favorite is older; before the year -4713 the database would fail.
         let micros = i64::from_be_bytes(bytes[..8].try_into().ok()?);
+        if micros < 0 {
+            return None;
+        }
         let id = Uuid::from_slice(&bytes[8..]).ok()?;
         Some((DateTime::from_timestamp_micros(micros)?, FavoriteId(id)))
     };

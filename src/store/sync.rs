@@ -192,8 +192,9 @@ fn check_page(log: &LogHead, after: i64, limit: u32, events: &[Event]) -> Result
         return Ok(());
     }
     let due = (log.head_seq - after).clamp(0, i64::from(limit));
+    // A caller may name any number as the position, also the greatest.
     let whole = i64::try_from(events.len()) == Ok(due)
-        && events.iter().zip(after + 1..).all(|(e, seq)| e.seq == seq);
+        && events.iter().zip(1..).all(|(e, n)| e.seq - after == n);
     if whole {
         Ok(())
     } else {

@@ -137,6 +137,8 @@ both_engines! {
             ("?limit=-1", "limit"),
             ("?limit=many", "limit"),
             ("?cursor=nonsense!", "cursor"),
+            // Well made, but of a time before there were favorites.
+            ("?cursor=-gAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "cursor"),
             ("?type=podcast", "type"),
             ("?colour=red", "colour"),
         ];

@@ -94,6 +94,16 @@ both_engines! {
         assert_eq!(me.waiting().await, [1, 2]);
     }
 
+    async fn a_position_that_no_log_reaches_is_of_another_life(engine) {
+        let server = Server::start(engine).await;
+        let me = server.api().newcomer("mine").await;
+        add(&me, 2).await;
+        let (_, epoch) = me.head().await;
+        let since = i64::MAX;
+        let query = format!("?since={since}&epoch={epoch}");
+        me.changes(&query).await.problem(410, "epoch_changed");
+    }
+
     async fn a_bad_query_is_refused_by_field(engine) {
         let server = Server::start(engine).await;
         let me = server.api().newcomer("mine").await;
