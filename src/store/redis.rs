@@ -99,6 +99,7 @@ impl Hints {
             heard,
             up: Arc::clone(&up),
             wanted: HashSet::new(),
+            unwanted: HashSet::new(),
         };
         rt.spawn(worker.run(todo));
         Ok((Self { orders, up }, hints))
@@ -178,6 +179,8 @@ struct Worker {
     heard: mpsc::Sender<Hint>,
     up: Arc<AtomicBool>,
     wanted: HashSet<UserId>,
+    /// Not wanted any more, but Redis does not know it yet.
+    unwanted: HashSet<UserId>,
 }
 
 impl Worker {
@@ -203,7 +206,7 @@ impl Worker {
 
     async fn carry_out(&mut self, orders: &mut Vec<Order>) {
         let mut publish = redis::pipe();
-        let (mut more, mut less, mut any) = (HashSet::new(), HashSet::new(), false);
+        let (mut more, mut any) = (HashSet::new(), false);
         for order in orders.drain(..) {
             match order {
                 Order::Publish(user, log) => {
@@ -211,17 +214,17 @@ impl Worker {
                     any = true;
                 }
                 Order::Listen(user) => {
-                    less.remove(&user);
+                    self.unwanted.remove(&user);
+                    self.wanted.insert(user);
                     more.insert(user);
                 }
                 Order::Unlisten(user) => {
                     more.remove(&user);
-                    less.insert(user);
+                    self.wanted.remove(&user);
+                    self.unwanted.insert(user);
                 }
             }
         }
-        self.wanted.extend(&more);
-        self.wanted.retain(|user| !less.contains(user));
         // While Redis is away each call would wait in vain; it is asked again by the probe.
         if !self.up.load(Relaxed) {
             return;
@@ -230,14 +233,25 @@ impl Worker {
         if any {
             result = publish.exec_async(&mut self.manager).await;
         }
-        if result.is_ok() && !less.is_empty() {
-            let channels: Vec<String> = less.into_iter().map(channel).collect();
-            result = self.manager.unsubscribe(channels).await;
+        if result.is_ok() {
+            result = self.unsubscribe().await;
         }
         if result.is_ok() && !more.is_empty() {
             result = self.subscribe(more.into_iter().collect()).await;
         }
         self.judge(result).await;
+    }
+
+    async fn unsubscribe(&mut self) -> Result<(), RedisError> {
+        let users: Vec<UserId> = self.unwanted.iter().copied().collect();
+        for some in users.chunks(BATCH) {
+            let channels: Vec<String> = some.iter().copied().map(channel).collect();
+            self.manager.unsubscribe(channels).await?;
+            for user in some {
+                self.unwanted.remove(user);
+            }
+        }
+        Ok(())
     }
 
     async fn subscribe(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
@@ -251,7 +265,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Notes whether Redis answers; when it is back, listens anew for everybody.
+    /// Notes whether Redis answers; when it is back, listens anew for everybody who is wanted. The
+    /// manager by itself would listen again for whoever was when Redis went.
     async fn judge(&mut self, result: Result<(), RedisError>) {
         let was = self.up.swap(result.is_ok(), Relaxed);
         match result {
@@ -261,7 +276,7 @@ impl Worker {
             Ok(()) if !was => {
                 tracing::info!("Redis answers");
                 let everybody = self.wanted.iter().copied().collect();
-                if self.subscribe(everybody).await.is_err() {
+                if self.subscribe(everybody).await.is_err() || self.unsubscribe().await.is_err() {
                     self.up.store(false, Relaxed);
                 }
             }
@@ -289,6 +304,40 @@ mod tests {
         fn any_text_is_read_without_harm(channel: Vec<u8>, text: Vec<u8>) {
             let _ = read(&channel, &text);
         }
+    }
+
+    /// Waits until a channel has so many subscribers.
+    async fn eventually(client: &Client, channel: &str, subscribers: i64) {
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        for _ in 0..500 {
+            let (_, now): (String, i64) = redis::cmd("PUBSUB")
+                .arg("NUMSUB")
+                .arg(channel)
+                .query_async(&mut connection)
+                .await
+                .unwrap();
+            if now == subscribers {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{channel} never had {subscribers} subscribers");
+    }
+
+    #[tokio::test]
+    async fn who_is_unwanted_while_redis_is_away_is_not_listened_for_after() {
+        let Ok(url) = std::env::var("LISTEN_STREAM_TEST_REDIS_URL") else {
+            return;
+        };
+        let client = Client::open(url.as_str()).unwrap();
+        let (hints, _heard) = Hints::start(&url, &Handle::current()).unwrap();
+        let user = UserId(Uuid::from_u128(u128::from(std::process::id()) << 64 | 7));
+        hints.listen(user);
+        eventually(&client, &channel(user), 1).await;
+        // As if the connection had been lost; the next probe finds Redis again.
+        hints.up.store(false, Relaxed);
+        hints.unlisten(user);
+        eventually(&client, &channel(user), 0).await;
     }
 
     #[test]

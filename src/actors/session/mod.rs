@@ -202,6 +202,9 @@ impl Unit for UserSession {
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         // What an earlier life left there is not true any more.
         self.publish_attached();
+        if let Some(hints) = self.parts.hints.as_ref().filter(|_| cx.life > 0) {
+            hints.unlisten(self.user);
+        }
         self.last_used = Some(cx.world.instant());
         cx.every(self.parts.idle, Self::rest_if_idle);
     }
