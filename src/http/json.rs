@@ -3,7 +3,7 @@
 //! Syntax errors say line and column, everything else says which field and why. What a message
 //! quotes of the input goes back to its sender only, shortened; nothing here is logged.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, error::PayloadError, http::header, web};
 use futures_util::{StreamExt, future};
@@ -15,6 +15,8 @@ use crate::domain::error::{ErrorCode, FieldError};
 
 /// The most that a body may hold.
 pub const MAX_BODY: usize = 1024 * 1024;
+/// A body that takes longer would only hold memory and a connection.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_QUOTED: usize = 200;
 const ROOT: &str = "body";
 
@@ -39,7 +41,12 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
             return Box::pin(future::err(e));
         }
         let payload = payload.take();
-        Box::pin(async move { parse_json(&read(payload).await?).map(Self) })
+        Box::pin(async move {
+            let body = tokio::time::timeout(BODY_PATIENCE, read(payload))
+                .await
+                .map_err(|_| incomplete())??;
+            parse_json(&body).map(Self)
+        })
     }
 }
 
@@ -108,9 +115,7 @@ async fn read(mut payload: Payload) -> Result<web::BytesMut, ApiError> {
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|e| match e {
             PayloadError::Overflow => too_large(),
-            e => ApiError::new(ErrorCode::MalformedJson)
-                .detail("the body did not arrive whole")
-                .source(e.to_string()),
+            e => incomplete().source(e.to_string()),
         })?;
         if body.len() + chunk.len() > MAX_BODY {
             return Err(too_large());
@@ -118,6 +123,10 @@ async fn read(mut payload: Payload) -> Result<web::BytesMut, ApiError> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn incomplete() -> ApiError {
+    ApiError::new(ErrorCode::MalformedJson).detail("the body did not arrive whole")
 }
 
 fn too_large() -> ApiError {
