@@ -169,7 +169,7 @@ impl Serve<Frame> for UserSession {
     fn serve(&mut self, it: Frame, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         let Frame { conn, frame } = it;
         if let ClientFrame::Auth(token, reference) = frame {
-            if let Err(detail) = self.renew(conn, &token, cx) {
+            if let Err(detail) = self.renew(conn, &token.0, cx) {
                 self.core.heard(cx.world.instant(), conn);
                 let code = FrameErrorCode::TokenInvalid;
                 let error = ServerFrame::Error {

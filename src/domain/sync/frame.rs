@@ -125,13 +125,23 @@ impl ServerFrame {
     }
 }
 
+/// An access token as it came in, not yet checked. It does not show itself in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerText(pub String);
+
+impl std::fmt::Debug for BearerText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// A frame of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientFrame {
     /// Everything up to here is applied.
     Ack(Position, Option<Ref>),
     /// A renewed access token.
-    Auth(String, Option<Ref>),
+    Auth(BearerText, Option<Ref>),
     /// Asks for a pong.
     Ping(Option<Ref>),
     /// A type that this server does not know.
@@ -197,7 +207,7 @@ impl ClientFrame {
                 _ => Err(FrameError("ack: needs ack_token, or up_to and epoch")),
             },
             "auth" => read(raw.token)?
-                .map(|token| Self::Auth(token, reference))
+                .map(|token| Self::Auth(BearerText(token), reference))
                 .ok_or(FrameError("auth: needs token")),
             "ping" => Ok(Self::Ping(reference)),
             _ => Ok(Self::Unknown(reference)),
@@ -288,7 +298,7 @@ mod tests {
             ),
             (
                 r#"{"type":"auth","token":"t"}"#.into(),
-                ClientFrame::Auth("t".into(), None),
+                ClientFrame::Auth(BearerText("t".into()), None),
             ),
             (r#"{"type":"dance"}"#.into(), ClientFrame::Unknown(None)),
             (

@@ -11,6 +11,6 @@ mod session;
 pub use delivery::{AckError, Delivery, Load};
 pub use event::{AckToken, Event, EventView, LogHead, NewEvent, Position, WireEvent};
 pub use frame::{
-    ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
+    BearerText, ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
 };
 pub use session::{Attachment, Effect, SessionConfig, SessionCore};
