@@ -4,7 +4,7 @@
 //! liveness and the window; it attaches again when the session was made anew. It must never buffer
 //! for a client: what may be in flight is bounded by the session.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Handler, StreamHandler, WrapFuture,
@@ -21,9 +21,10 @@ use uuid::Uuid;
 
 use super::{
     error::ApiError,
-    extract::{Actors, authenticate, deadline},
+    extract::{Actors, authenticate, deadline, refuse_when_draining},
     headers::Origins,
     json::Query,
+    limit::Limits,
     openapi::Problem,
 };
 use crate::{
@@ -86,21 +87,20 @@ pub(super) async fn connect(
     graph: Actors,
     origins: web::Data<Origins>,
     metrics: web::Data<Metrics>,
+    limits: web::Data<Limits>,
     req: HttpRequest,
     Query(since): Query<Since>,
     body: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
-    let text = |name| req.headers().get(name).and_then(|v| v.to_str().ok());
+    // One that is no text is there all the same: taken for none it would pass.
+    let text = |name| req.headers().get(name).map(|v| v.to_str().unwrap_or(""));
     if !origins.allows(text(header::ORIGIN), text(header::HOST)) {
         return Err(ErrorCode::OriginNotAllowed.into());
     }
     let since = since.position()?;
     ws::handshake(&req).map_err(handshake_error)?;
     let caller = match offered_ticket(&req)? {
-        Some(_) if graph.draining.load(Ordering::Relaxed) => {
-            return Err(ErrorCode::ShuttingDown.into());
-        }
-        Some(ticket) => redeem(&graph, &ticket).await?,
+        Some(ticket) => redeem(&graph, &req, &limits, &ticket).await?,
         None => authenticate(&req)?,
     };
     if let Some(session) = graph.sessions.find(&caller.user)
@@ -164,9 +164,17 @@ fn offered_ticket(req: &HttpRequest) -> Result<Option<String>, ApiError> {
     }
 }
 
-async fn redeem(graph: &Graph, text: &str) -> Result<Caller, ApiError> {
+async fn redeem(
+    graph: &Graph,
+    req: &HttpRequest,
+    limits: &Limits,
+    text: &str,
+) -> Result<Caller, ApiError> {
+    refuse_when_draining(graph)?;
     // Checked before any actor is started for the user that it names.
     let ticket = Ticket::open(&graph.secrets, text).ok_or(ErrorCode::TicketInvalid)?;
+    // One that was used up is as well made as a new one, and asks the store as much.
+    limits.check_user(req, ticket.user)?;
     let ask = RedeemTicket {
         ticket_hash: Secrets::sha256(text),
     };
@@ -177,6 +185,10 @@ async fn redeem(graph: &Graph, text: &str) -> Result<Caller, ApiError> {
         .ok_or(ErrorCode::TicketInvalid)?;
     if graph.revocations.refusal(&caller).is_some() {
         return Err(ErrorCode::TokenRevoked.into());
+    }
+    // The ticket may outlive the token that it was made with.
+    if caller.expires_at <= graph.world.now() {
+        return Err(ErrorCode::TokenExpired.into());
     }
     Ok(caller)
 }

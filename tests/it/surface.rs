@@ -178,11 +178,47 @@ async fn a_body_without_a_length_is_limited_too() {
 }
 
 #[tokio::test]
+async fn a_body_that_never_ends_is_not_waited_for() {
+    let server = Server::start(Engine::Sqlite).await;
+    let mut stream = TcpStream::connect(server.api().address()).await.unwrap();
+    let head = b"POST /v1/auth/sms-codes HTTP/1.1\r\nhost: x\r\n\
+        content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(head).await.unwrap();
+    let mut status = [0; 12];
+    timeout(PATIENCE * 2, stream.read_exact(&mut status))
+        .await
+        .expect("an answer comes in time")
+        .unwrap();
+    assert_eq!(&status, b"HTTP/1.1 400");
+}
+
+#[tokio::test]
+async fn tickets_count_as_their_user() {
+    let few = [("limits.user_per_second", "1"), ("limits.user_burst", "5")];
+    let server = Server::with(Engine::Sqlite, &few).await;
+    let me = server.api().newcomer("mine").await;
+    let ticket = me.ticket().await;
+    drop(
+        Socket::with_ticket(&me.api, &ticket)
+            .await
+            .ok()
+            .expect("a good ticket"),
+    );
+    let again = async || {
+        Socket::with_ticket(&me.api, &ticket)
+            .await
+            .err()
+            .expect("used up")
+    };
+    limited(again).await;
+}
+
+#[tokio::test]
 async fn callers_over_their_rate_are_told_when_to_come_back() {
     let few = [("limits.user_per_second", "1"), ("limits.user_burst", "3")];
     let server = Server::with(Engine::Sqlite, &few).await;
     let me = server.api().newcomer("mine").await;
-    limited(|| me.me()).await;
+    limited(async || me.me().await).await;
     // Another user is not touched by it.
     server.api().newcomer("other").await.me().await.ok(200);
 }
@@ -192,7 +228,7 @@ async fn addresses_over_their_rate_are_told_when_to_come_back() {
     let few = [("limits.ip_per_second", "1"), ("limits.ip_burst", "40")];
     let server = Server::with(Engine::Sqlite, &few).await;
     let api = server.api();
-    limited(|| api.get("/v1/me")).await;
+    limited(async || api.get("/v1/me").await).await;
 }
 
 #[tokio::test]
@@ -353,7 +389,7 @@ fn tells_none(output: &str, secrets: &[String]) {
 }
 
 /// Calls until it is refused, which must come within a hundred calls, and checks the refusal.
-async fn limited<F: Future<Output = Answer>>(call: impl Fn() -> F) {
+async fn limited(call: impl AsyncFn() -> Answer) {
     for _ in 0..100 {
         let answer = call().await;
         let named = |header: &str| header.starts_with("ratelimit");
