@@ -16,25 +16,27 @@ both_engines! {
         // Nothing else would tell the session of a change that it missed.
         let server = Server::with(engine, &[("sync.head_check_ms", "60000")]).await;
         let me = server.api().newcomer("mine").await;
-        for round in 0..120_u64 {
+        for round in 0..200_u64 {
             let bearer = format!("Bearer {}", me.access);
             let headers = [
                 ("authorization", bearer.as_str()),
                 ("sec-websocket-protocol", PROTOCOL),
             ];
-            let connecting = Socket::handshake(&me.api, "", &headers);
-            let writing = async {
-                tokio::time::sleep(Duration::from_micros(round % 40 * 100)).await;
-                me.put("song", &format!("s{round}")).await.seq()
-            };
-            let (socket, seq) = tokio::join!(connecting, writing);
-            let mut socket = socket.ok().expect("connects").welcomed().await;
+            let writer = me.clone();
+            let writing = tokio::spawn(async move {
+                writer.put("song", &format!("s{round}")).await.seq()
+            });
+            tokio::time::sleep(Duration::from_micros(round % 60 * 50)).await;
+            let (socket, seq) = tokio::join!(Socket::handshake(&me.api, "", &headers), writing);
+            let seq = seq.unwrap();
+            let mut socket = socket.expect("connects").welcomed().await;
             let event = timeout(Duration::from_secs(3), socket.expect_event(seq)).await;
-            let event = event.unwrap_or_else(|_| panic!("round {round}: {}", socket.welcome));
-            socket.ack(&event).await;
-            socket.ping().await;
-            me.ack(seq, &socket.epoch()).await.ok(200);
-            socket.close().await;
+            event.unwrap_or_else(|_| panic!("round {round}: {}", socket.welcome));
+            let epoch = socket.epoch();
+            drop(socket);
+            me.ack(seq, &epoch).await.ok(200);
+            // Detached by then.
+            tokio::time::sleep(Duration::from_millis(30)).await;
         }
     }
 
@@ -47,7 +49,7 @@ both_engines! {
                 ("authorization", bearer.as_str()),
                 ("sec-websocket-protocol", PROTOCOL),
             ];
-            let mut socket = Socket::handshake(&me.api, "", &headers).await.ok().expect("connects");
+            let mut socket = Socket::handshake(&me.api, "", &headers).await.expect("connects");
             socket.send(json!({"type": "ping", "ref": "early"})).await;
             let mut socket = socket.welcomed().await;
             assert_eq!(socket.next_frame("pong").await["ref"], "early");
@@ -68,6 +70,8 @@ both_engines! {
         server.stop().await;
         let took = start.elapsed();
         assert!(took < Duration::from_secs(5), "stopping took {took:?}");
+        let output = server.output();
+        assert!(!output.contains("cursors were not stored"), "{output}");
         server.restart().await;
         // The ack was made durable all the same.
         let mut socket = Socket::open(&lively.at(&server)).await;
@@ -112,7 +116,7 @@ async fn deaf(server: &Server, device: &Device) -> TcpStream {
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 101");
     let ping = json!({"type": "ping", "ref": "r".repeat(90)}).to_string();
-    let mut frame = vec![0x81, 0x80 | 126, 0, 0, 0, 0, 0, 0];
+    let mut frame = vec![0x81, 0x80 | 0x7e, 0, 0, 0, 0, 0, 0];
     frame[2..4].copy_from_slice(&u16::try_from(ping.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(ping.as_bytes());
     let many = frame.repeat(100);
