@@ -32,7 +32,8 @@ use crate::{
         Failure, Graph,
         kernel::{Ask, CallError, Handle, Life, Outlet, Push, Serve},
         session::{
-            Attach, AttachRefused, Detached, Frame, Heard, RedeemTicket, ToDevice, UserSession,
+            Attach, AttachRefused, AttachedTo, Detached, Frame, Heard, RedeemTicket, ToDevice,
+            UserSession,
         },
     },
     domain::{
@@ -114,6 +115,7 @@ pub(super) async fn connect(
         conn,
         caller,
         position: since,
+        epoch: None,
         graph: graph.get_ref().clone(),
         session: None,
         fragments: None,
@@ -204,6 +206,8 @@ struct DeviceConnection {
     caller: Caller,
     /// Where the client last said it is: from there it goes on when the session was made anew.
     position: Option<Position>,
+    /// The epoch of the log that the client knows, once attached.
+    epoch: Option<Epoch>,
     graph: Graph,
     /// Once attached.
     session: Option<Handle<UserSession>>,
@@ -223,7 +227,7 @@ impl DeviceConnection {
             conn: self.conn,
             caller: self.caller.clone(),
             since: self.position,
-            resumed: self.session.is_some(),
+            resumed: self.epoch,
             outlet: Outlet::from(ctx.address().recipient()),
         };
         let (sessions, user) = (self.graph.sessions.clone(), self.caller.user);
@@ -236,9 +240,13 @@ impl DeviceConnection {
         );
     }
 
-    fn attached(&mut self, reply: Result<Result<u32, AttachRefused>, CallError>, ctx: &mut Ctx) {
-        let life = match reply {
-            Ok(Ok(life)) => life,
+    fn attached(
+        &mut self,
+        reply: Result<Result<AttachedTo, AttachRefused>, CallError>,
+        ctx: &mut Ctx,
+    ) {
+        let AttachedTo { life, epoch } = match reply {
+            Ok(Ok(to)) => to,
             Ok(Err(AttachRefused(code))) => return self.close(code, ctx),
             Err(_) => return self.close(CloseCode::TryAgainLater, ctx),
         };
@@ -247,6 +255,7 @@ impl DeviceConnection {
             return self.close(CloseCode::TryAgainLater, ctx);
         };
         self.session = Some(session.clone());
+        self.epoch = Some(epoch);
         let ended = async move { session.life_after(Life::Up(life)).await };
         ctx.spawn(ended.into_actor(self).map(|next, it, ctx| match next {
             Life::Up(_) | Life::Restarting => it.attach(REATTACH, ctx),
@@ -268,7 +277,7 @@ impl DeviceConnection {
         match ClientFrame::parse(text) {
             Ok(frame) => {
                 if let ClientFrame::Ack(position, _) = &frame {
-                    self.position = Some(*position);
+                    self.moved(*position);
                 }
                 self.tell(Frame {
                     conn: self.conn,
@@ -276,6 +285,15 @@ impl DeviceConnection {
                 });
             }
             Err(_) => self.close(CloseCode::BadFrame, ctx),
+        }
+    }
+
+    /// The client said where it is. An older position of the same epoch says nothing new.
+    fn moved(&mut self, to: Position) {
+        let older = |known: Position| known.epoch == to.epoch && known.seq >= to.seq;
+        if !self.position.is_some_and(older) {
+            self.position = Some(to);
+            self.epoch = self.epoch.and(Some(to.epoch));
         }
     }
 
@@ -349,6 +367,7 @@ impl Handler<Push<ToDevice>> for DeviceConnection {
                 }
             }
             ToDevice::Ping => ctx.ping(b""),
+            ToDevice::Renewed(caller) => self.caller = *caller,
             ToDevice::Close(code) => self.close(code, ctx),
         }
     }

@@ -38,7 +38,7 @@ asks! {
     Command RemoveFavorite -> Result<Done<bool>, Failure>;
     Command RestoreFavorite -> Result<Done<Option<Favorite>>, Failure>;
     Command AckChanges -> Result<AckReply, Failure>;
-    Control Attach -> Result<u32, AttachRefused>;
+    Control Attach -> Result<AttachedTo, AttachRefused>;
     Control Frame -> ();
     Control Heard -> ();
     Control Detached -> ();
@@ -191,8 +191,7 @@ pub enum AckReply {
     NoDevice,
 }
 
-/// A connection wants to be sent what its device lacks. Answers the session's life: when it ends, the
-/// connection attaches again.
+/// A connection wants to be sent what its device lacks.
 #[derive(Debug)]
 pub struct Attach {
     /// The connection.
@@ -201,10 +200,19 @@ pub struct Attach {
     pub caller: Caller,
     /// Where the client says it is.
     pub since: Option<Position>,
-    /// It was attached to an earlier life of the session.
-    pub resumed: bool,
+    /// The epoch that its client knows, if it was attached to an earlier life of the session.
+    pub resumed: Option<Epoch>,
     /// The way to it.
     pub outlet: Outlet<ToDevice>,
+}
+
+/// What a connection was attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttachedTo {
+    /// The session's life: when it ends, the connection attaches again.
+    pub life: u32,
+    /// The epoch of the log that its client was told of.
+    pub epoch: Epoch,
 }
 
 /// Why a connection was not attached, as its close frame says.
@@ -251,6 +259,8 @@ pub enum ToDevice {
     Text(Vec<bytestring::ByteString>),
     /// A ping.
     Ping,
+    /// The client's token was renewed: with this one it attaches again.
+    Renewed(Box<Caller>),
     /// Close; nothing follows.
     Close(CloseCode),
 }

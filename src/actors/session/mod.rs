@@ -20,10 +20,10 @@ use std::{
 
 use chrono::TimeDelta;
 pub use messages::{
-    AckChanges, AckReply, Attach, AttachRefused, ChangesReply, Detached, Done, Drain, Frame,
-    HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, LookAtHead, Profile, PutFavorite,
-    ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Rotate,
-    RotateReply, ToDevice,
+    AckChanges, AckReply, Attach, AttachRefused, AttachedTo, ChangesReply, Detached, Done, Drain,
+    Frame, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, LookAtHead, Profile,
+    PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite,
+    Rotate, RotateReply, ToDevice,
 };
 use serde::Serialize;
 

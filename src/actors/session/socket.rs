@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use super::{
     Attaching, Link, UserSession,
     messages::{
-        Attach, AttachRefused, Detached, Drain, Frame, HeadSeen, Heard, LookAtHead, Recheck,
+        Attach, AttachRefused, AttachedTo, Detached, Drain, Frame, HeadSeen, Heard, LookAtHead,
+        Recheck, ToDevice,
     },
 };
 use crate::{
@@ -24,7 +25,7 @@ impl UserSession {
         it: Attach,
         state: Result<Option<AttachState>, StoreError>,
         cx: &mut Cx<'_, Self>,
-    ) -> Result<u32, AttachRefused> {
+    ) -> Result<AttachedTo, AttachRefused> {
         let refused = self.attaching.remove(&it.conn).and_then(|a| a.refused);
         let state = match state {
             Ok(Some(state)) => state,
@@ -64,7 +65,10 @@ impl UserSession {
             // It was on its way when the others were told.
             self.say_goodbye(cx);
         }
-        Ok(cx.life)
+        Ok(AttachedTo {
+            life: cx.life,
+            epoch: state.log.epoch,
+        })
     }
 
     fn refusal(&self, caller: &Caller) -> Option<CloseCode> {
@@ -121,6 +125,8 @@ impl UserSession {
             return Err("the access token was revoked");
         }
         let until = token_until(&caller, cx);
+        link.outlet
+            .push(ToDevice::Renewed(Box::new(caller.clone())));
         link.caller = caller;
         self.core.renewed(cx.world.instant(), conn, until);
         Ok(())
@@ -140,11 +146,11 @@ impl Serve<Attach> for UserSession {
         &mut self,
         it: Attach,
         cx: &mut Cx<'_, Self>,
-    ) -> Reply<Self, Result<u32, AttachRefused>> {
+    ) -> Reply<Self, Result<AttachedTo, AttachRefused>> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
         let device = it.caller.device;
         let is_here = |d: DeviceId| d == device;
-        if it.resumed
+        if it.resumed.is_some()
             && (self.links.values().any(|l| is_here(l.caller.device))
                 || self.attaching.values().any(|a| is_here(a.device)))
         {

@@ -100,7 +100,7 @@ impl SessionCore {
         let log = self.log.unwrap_or(log);
         let (delivery, resync) = self.place(&it, log);
         let mut first = Vec::new();
-        if !it.resumed {
+        if it.resumed.is_none() {
             let welcome = ServerFrame::Welcome {
                 conn_id: it.conn,
                 user_id: self.user,
@@ -138,6 +138,10 @@ impl SessionCore {
     fn place(&self, it: &Attachment, log: LogHead) -> (Delivery, Option<ResyncReason>) {
         let window = self.config.window;
         let resync = |reason| (Delivery::resyncing(it.acked_seq, window), Some(reason));
+        // Its client was told of another epoch, and is not told again by a welcome.
+        if it.resumed.is_some_and(|epoch| epoch != log.epoch) {
+            return resync(ResyncReason::EpochChanged);
+        }
         let from = match it.since {
             None => it.acked_seq,
             // The beginning is the same in every epoch.

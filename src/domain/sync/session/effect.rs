@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 use crate::domain::{
     identity::ClientDeviceId,
-    ids::{ConnId, DeviceId},
+    ids::{ConnId, DeviceId, Epoch},
     sync::{
         CloseCode, FrameErrorCode, Load, LogHead, Position, Ref, ResyncReason, ServerFrame,
         WireEvent,
@@ -40,7 +40,7 @@ pub struct Attachment {
     /// Where the client says it is.
     pub since: Option<Position>,
     /// The connection was attached to an earlier life of the session: its client knows it already.
-    pub resumed: bool,
+    pub resumed: Option<Epoch>,
     /// When its token is over.
     pub token_until: Instant,
 }

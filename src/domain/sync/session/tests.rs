@@ -73,7 +73,7 @@ fn attachment(n: u128, acked_seq: i64, since: Option<Position>, now: Instant) ->
         device: device(n),
         device_id: ClientDeviceId::parse("phone").unwrap(),
         acked_seq,
-        resumed: false,
+        resumed: None,
         since,
         token_until: now + Duration::from_hours(1),
     }
@@ -182,7 +182,7 @@ fn the_welcome_is_first_and_says_everything() {
 fn a_connection_that_attaches_again_is_not_welcomed_twice() {
     let now = start();
     let again = |since| Attachment {
-        resumed: true,
+        resumed: Some(epoch(1)),
         ..attachment(1, 5, since, now)
     };
     let shown = show(core(100).attach(now, again(Some(at(1, 8))), head(9)));
@@ -192,6 +192,13 @@ fn a_connection_that_attaches_again_is_not_welcomed_twice() {
         ["1: acked 9"]
     );
     let shown = show(core(100).attach(now, again(Some(at(2, 8))), head(9)));
+    assert_eq!(shown, ["1: resync epoch_changed floor 0 head 9"]);
+    // One that never said where it is knows what it was told.
+    let elsewhere = Attachment {
+        resumed: Some(epoch(2)),
+        ..attachment(1, 5, None, now)
+    };
+    let shown = show(core(100).attach(now, elsewhere, head(9)));
     assert_eq!(shown, ["1: resync epoch_changed floor 0 head 9"]);
 }
 
@@ -547,7 +554,7 @@ fn frames_are_answered() {
         (ClientFrame::Ping(None), "1: pong ref null"),
         (ClientFrame::Unknown(mark()), "1: error unknown_type ref a"),
         (
-            ClientFrame::Auth("t".into(), mark()),
+            ClientFrame::Auth(crate::domain::sync::BearerText("t".into()), mark()),
             "1: error token_invalid ref a",
         ),
     ];

@@ -28,7 +28,6 @@ enum Work {
 }
 
 /// A connection, as the server has it.
-#[expect(clippy::struct_excessive_bools, reason = "two ends and a history")]
 #[derive(Debug)]
 struct Wire {
     device: usize,
@@ -41,8 +40,8 @@ struct Wire {
     /// The server has not closed it.
     server: bool,
     attached: bool,
-    /// It was attached to an earlier life of the session.
-    resumed: bool,
+    /// The epoch that its client knows, once it was attached.
+    told: Option<Epoch>,
     /// Nothing up to here may be sent.
     above: i64,
 }
@@ -434,12 +433,11 @@ impl World {
         let it = Attachment {
             conn: conn(id(at)),
             since,
-            // A connection does not know the epoch that its client was told before it said where it
-            // is: across a restore only a position that names one makes up for the welcome.
-            resumed: wire.resumed && (self.calm || since.is_some_and(|p| p.seq > 0)),
+            resumed: wire.told,
             ..attachment(id(wire.device), cursor, None, now)
         };
         let effects = self.core.attach(now, it, log);
+        self.wires[at].told = self.core.log().map(|log| log.epoch);
         self.apply(effects);
     }
 
@@ -450,7 +448,6 @@ impl World {
         self.announces.clear();
         self.retry = false;
         for (at, wire) in self.wires.iter_mut().enumerate() {
-            wire.resumed |= wire.attached;
             wire.attached = false;
             if wire.server {
                 self.work.push(Work::Attach {
@@ -488,6 +485,7 @@ impl World {
             Up::Ack { at, bogus } => {
                 if !bogus && wire.server {
                     wire.position = Some(at);
+                    wire.told = wire.told.and(Some(at.epoch));
                 }
                 let reference = bogus.then(|| Ref::Text("bogus".into()));
                 self.core

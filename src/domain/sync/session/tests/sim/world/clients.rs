@@ -111,7 +111,7 @@ impl World {
             client: true,
             server: true,
             attached: false,
-            resumed: false,
+            told: None,
             above: 0,
         });
     }
