@@ -37,13 +37,7 @@ const DOCS_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 
 
 /// Which pages may call: those of the list, and for sockets those of the server's own host.
 #[derive(Debug, Clone, Default)]
-pub struct Origins(Arc<Listed>);
-
-#[derive(Debug, Default)]
-struct Listed {
-    any: bool,
-    origins: HashSet<Origin>,
-}
+pub struct Origins(Arc<HashSet<Origin>>);
 
 /// Scheme, host and port as one value; the scheme's own port when none is named.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,31 +80,27 @@ fn split_authority(text: &str) -> Option<(String, Option<u16>)> {
 }
 
 impl Origins {
-    /// Takes `scheme://host[:port]` each; `*` lets every page call.
+    /// Takes `scheme://host[:port]` each.
     ///
     /// # Errors
     /// The entry that is no origin, as an error of `server.allowed_origins`.
     pub fn new<S: AsRef<str>>(list: &[S]) -> Result<Self, FieldError> {
-        let mut out = Listed::default();
+        let mut out = HashSet::new();
         for text in list.iter().map(AsRef::as_ref) {
-            if text == "*" {
-                out.any = true;
-                continue;
-            }
             let origin = Origin::parse(text).ok_or_else(|| {
                 FieldError::new(
                     "server.allowed_origins",
                     format!("`{text}` is not an origin: scheme://host or scheme://host:port"),
                 )
             })?;
-            out.origins.insert(origin);
+            out.insert(origin);
         }
         Ok(Self(Arc::new(out)))
     }
 
     /// Whether a page of `origin` is on the list.
     fn lists(&self, origin: &str) -> bool {
-        self.0.any || Origin::parse(origin).is_some_and(|o| self.0.origins.contains(&o))
+        Origin::parse(origin).is_some_and(|o| self.0.contains(&o))
     }
 
     /// Whether a handshake with these `Origin` and `Host` headers may go on.

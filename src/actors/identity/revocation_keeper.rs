@@ -115,7 +115,11 @@ impl RevocationKeeper {
         };
         let deadline = cx.world.instant() + Self::BUDGET;
         cx.spawn(
-            async move { store.revocations_since(deadline, since).await },
+            async move {
+                // Also where reads go on, nothing can be changed without the writer.
+                store.ping(deadline).await?;
+                store.revocations_since(deadline, since).await
+            },
             move |keeper, result, cx| {
                 keeper.reading = false;
                 keeper.polls += 1;

@@ -123,7 +123,7 @@ pub struct Device {
     pub platform: Platform,
     /// What a person calls it.
     pub name: String,
-    /// When it last logged in, refreshed or attached.
+    /// When it last logged in or refreshed.
     #[serde(serialize_with = "crate::domain::time::serialize")]
     pub last_active_at: DateTime<Utc>,
     /// When it was registered.

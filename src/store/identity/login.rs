@@ -85,8 +85,6 @@ pub struct Session {
     pub made_at: DateTime<Utc>,
     /// Revocations that this put in force.
     pub revocations: Vec<Revocation>,
-    /// The device that made room.
-    pub removed: Option<DeviceId>,
 }
 
 impl Store {
@@ -153,7 +151,6 @@ impl Command for Login {
             device_version: 1,
             made_at: self.now,
             revocations: Vec::new(),
-            removed: None,
         };
         match place {
             Place::Again(before) => self.sign_in_again(tx, &before, &mut session).await?,
@@ -269,7 +266,6 @@ impl Login {
         if let Some(id) = removed {
             on_tx!(tx, conn => sqlx::query("DELETE FROM devices WHERE id = $1")
                 .bind(id).execute(conn).await?.rows_affected());
-            session.removed = Some(id);
             session.revocations.push(Revocation {
                 subject: id.0,
                 min_version: Revocation::ALL,

@@ -116,7 +116,6 @@ impl Command for Rotate {
             refresh,
             made_at,
             revocations: Vec::new(),
-            removed: None,
         })))
     }
 }

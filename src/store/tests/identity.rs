@@ -179,7 +179,7 @@ async fn device_limit(bed: &Bed) {
     };
     let s = logged_in(bed.store.login(bed.soon(), by_name).await.unwrap());
     let gone = &sessions[1].device;
-    assert_eq!(s.removed, Some(gone.id));
+    assert_eq!(s.revocations[0].subject, gone.id.0);
     let revoked = Revocation {
         subject: gone.id.0,
         min_version: Revocation::ALL,
@@ -205,7 +205,7 @@ async fn device_limit(bed: &Bed) {
         ..bed.login(&phone(), "d6", t(20))
     };
     let s = logged_in(bed.store.login(bed.soon(), by_id).await.unwrap());
-    assert_eq!(s.removed, Some(sessions[0].device.id));
+    assert_eq!(s.revocations[0].subject, sessions[0].device.id.0);
     let devices = bed.store.device_list(bed.soon(), s.user.id).await.unwrap();
     let names: Vec<_> = devices.iter().map(|d| d.device_id.as_str()).collect();
     assert_eq!(names, ["d2", "d3", "d4", "d5", "d6"]);
