@@ -6,10 +6,7 @@
 mod effect;
 mod liveness;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use super::{
     delivery::{AckError, Delivery},
@@ -348,28 +345,6 @@ impl SessionCore {
             let _ = link.delivery.ack(position.seq, log.head_seq);
         }
         self.pump(&mut effects);
-        effects
-    }
-
-    /// The connection must go.
-    pub fn evict(&mut self, conn: ConnId, code: CloseCode) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        self.close(conn, code, &mut effects);
-        effects
-    }
-
-    /// Every connection must go; each hears when to come back.
-    pub fn evict_all(&mut self, retry_after: impl Fn() -> Duration) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for conn in self.links.keys().copied().collect::<Vec<_>>() {
-            let retry_after_ms = u64::try_from(retry_after().as_millis()).unwrap_or(u64::MAX);
-            let goodbye = ServerFrame::Goodbye {
-                reason: "going_away",
-                retry_after_ms,
-            };
-            effects.push(Effect::Send(conn, vec![goodbye.to_text()]));
-            self.close(conn, CloseCode::GoingAway, &mut effects);
-        }
         effects
     }
 

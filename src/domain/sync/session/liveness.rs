@@ -1,9 +1,12 @@
-//! Which devices are still there: heartbeats, and the ends of their tokens.
+//! Which devices are still there, and how they are let go: heartbeats, the ends of tokens, evictions.
 
 use std::time::{Duration, Instant};
 
 use super::{Effect, SessionCore};
-use crate::domain::{ids::ConnId, sync::CloseCode};
+use crate::domain::{
+    ids::ConnId,
+    sync::{CloseCode, ServerFrame},
+};
 
 impl SessionCore {
     /// When [`Self::tick`] is due next; none without devices.
@@ -49,6 +52,28 @@ impl SessionCore {
         }
         for (conn, code) in over {
             self.close(conn, code, &mut effects);
+        }
+        effects
+    }
+
+    /// The connection must go.
+    pub fn evict(&mut self, conn: ConnId, code: CloseCode) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.close(conn, code, &mut effects);
+        effects
+    }
+
+    /// Every connection must go; each hears when to come back.
+    pub fn evict_all(&mut self, retry_after: impl Fn() -> Duration) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for conn in self.links.keys().copied().collect::<Vec<_>>() {
+            let retry_after_ms = u64::try_from(retry_after().as_millis()).unwrap_or(u64::MAX);
+            let goodbye = ServerFrame::Goodbye {
+                reason: "going_away",
+                retry_after_ms,
+            };
+            effects.push(Effect::Send(conn, vec![goodbye.to_text()]));
+            self.close(conn, CloseCode::GoingAway, &mut effects);
         }
         effects
     }

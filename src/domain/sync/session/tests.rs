@@ -4,6 +4,8 @@ mod sim;
 
 use uuid::Uuid;
 
+use std::time::Duration;
+
 use super::*;
 use crate::domain::{
     clock::World,
