@@ -172,7 +172,7 @@ fn node_name(world: &World) -> Result<String, BootError> {
     Ok(format!("node-{}", &id[id.len() - 8..]))
 }
 
-fn seconds(n: u64) -> TimeDelta {
+pub(super) fn seconds(n: u64) -> TimeDelta {
     i64::try_from(n)
         .ok()
         .and_then(TimeDelta::try_seconds)

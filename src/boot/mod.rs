@@ -209,7 +209,8 @@ async fn serve_store(
     let secrets = Arc::new(
         store
             .secrets_load(world.instant() + START_BUDGET, &master)
-            .await?,
+            .await?
+            .with_access_life(graph::seconds(settings.auth.access_token_secs)),
     );
     let graph = graph::start(settings, world, metrics, store, secrets, runtime).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("cannot hear SIGTERM"))?;

@@ -3,6 +3,7 @@
 //! Owns key material in memory; never shows it. The store hands it over at start.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::TimeDelta;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -31,6 +32,8 @@ impl std::fmt::Debug for KeyMaterial {
 pub struct Secrets {
     /// Keys that sign access tokens, the newest first; older ones only check.
     pub(super) access: Vec<KeyMaterial>,
+    /// No access token is taken that is older, whatever it says of itself.
+    pub(super) access_life: TimeDelta,
     refresh: [u8; 32],
     ticket: [u8; 32],
     sms_code: [u8; 32],
@@ -73,10 +76,22 @@ impl Secrets {
     pub fn new(access: Vec<KeyMaterial>, root: &[u8; 32]) -> Self {
         Self {
             access,
+            access_life: Self::LONGEST_ACCESS,
             refresh: mac(root, &[b"refresh-token"]),
             ticket: mac(root, &[b"sync-ticket"]),
             sms_code: mac(root, &[b"sms-code"]),
         }
+    }
+
+    /// The longest that an access token can hold, by the bounds of its setting.
+    const LONGEST_ACCESS: TimeDelta = TimeDelta::days(1);
+
+    /// Takes no access token that is older than `life`: once the life is lowered, tokens that were made
+    /// before do not outlive the revocations that are written from then on.
+    #[must_use]
+    pub fn with_access_life(mut self, life: TimeDelta) -> Self {
+        self.access_life = life;
+        self
     }
 
     /// What is stored of a code: useless without the key, unlike a plain hash of six digits.

@@ -116,7 +116,12 @@ impl Secrets {
             jsonwebtoken::decode(token, &DecodingKey::from_secret(&key.bytes), &validation)
                 .map_err(|_| TokenError::Invalid)?
                 .claims;
-        let expires_at = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
+        let said = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
+        // Both ends are whole seconds: the token may be up to two older than its life.
+        let oldest = claims
+            .iat
+            .saturating_add(self.access_life.num_seconds() + 2);
+        let expires_at = DateTime::from_timestamp(oldest, 0).map_or(said, |end| end.min(said));
         if expires_at <= now {
             return Err(TokenError::Expired);
         }

@@ -321,3 +321,15 @@ proptest! {
         prop_assert_eq!(Ticket::open(&secrets(), &text), None);
     }
 }
+
+#[test]
+fn a_token_from_before_the_life_was_lowered_does_not_outlive_it() {
+    let token = secrets().sign(&claims()).unwrap();
+    let lowered = secrets().with_access_life(TimeDelta::seconds(60));
+    let made_at = EXP - 900;
+    let caller = lowered.check(&token, time(made_at + 61)).unwrap();
+    assert_eq!(caller.expires_at, time(made_at + 62));
+    let late = lowered.check(&token, time(made_at + 62));
+    assert_eq!(late, Err(TokenError::Expired));
+    assert!(secrets().check(&token, time(made_at + 62)).is_ok());
+}
