@@ -94,6 +94,9 @@ mod tests {
             .with_span_list(false)
             .with_writer(Masked::new(masker, move || to.clone()))
             .finish();
+        // While only one subscriber is known, a call site that another thread reaches first is decided
+        // by what that thread has: none, and it stays mute for all.
+        let _second = tracing::Dispatch::new(tracing_subscriber::registry());
         tracing::subscriber::with_default(subscriber, work);
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
         let lines = text.lines();
