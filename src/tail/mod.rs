@@ -35,7 +35,8 @@ use crate::domain::{clock::World, mask};
 ///
 /// The first run logs in with a code that is sent to the phone; a development server writes it
 /// to dev-sms.log in its data folder. Later runs need no code: the login and the last event that
-/// was printed are kept in a state file, so nothing is printed twice and nothing is left out.
+/// was printed are kept in a state file, so nothing is left out. Killed in the very moment of printing,
+/// it may print that event again.
 #[derive(Clone, clap::Args)]
 pub struct TailArgs {
     /// Where the server listens
