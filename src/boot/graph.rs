@@ -21,7 +21,7 @@ use crate::{
     domain::{
         clock::World,
         identity::{RevocationSet, Secrets},
-        sync::SessionConfig,
+        sync::{SessionConfig, Window},
     },
     settings::Settings,
     store::{Hints, Store},
@@ -37,6 +37,9 @@ const ROOT: Place = Place {
     },
     policy: RestartPolicy::ROOT,
 };
+
+/// Frames that a connection may have left unread before signals to it are dropped.
+const SIDE_FRAMES: usize = 64;
 
 /// Where the development SMS provider writes.
 pub(super) fn sms_log(settings: &Settings) -> PathBuf {
@@ -87,13 +90,9 @@ pub(super) async fn start(
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
         hints: hints.clone(),
+        metrics: metrics.sockets.clone(),
         draining: Arc::clone(&draining),
-        config: SessionConfig {
-            node: node_name(world)?,
-            window: settings.sync.window_events,
-            heartbeat: Duration::from_secs(settings.sync.heartbeat_secs),
-            heartbeat_timeout: Duration::from_secs(settings.sync.heartbeat_timeout_secs),
-        },
+        config: session_config(settings, node_name(world)?),
         idle: Duration::from_secs(settings.sync.idle_secs),
         access_life,
     };
@@ -151,6 +150,22 @@ pub(super) async fn start(
         heads,
         revoked,
     })
+}
+
+fn session_config(settings: &Settings, node: String) -> SessionConfig {
+    let sync = &settings.sync;
+    SessionConfig {
+        node,
+        window: Window {
+            events: sync.window_events,
+            bytes: sync.window_bytes,
+        },
+        heartbeat: Duration::from_secs(sync.heartbeat_secs),
+        heartbeat_timeout: Duration::from_secs(sync.heartbeat_timeout_secs),
+        progress_timeout: Duration::from_secs(sync.progress_timeout_secs),
+        signals_per_second: sync.signals_per_second,
+        side_frames: SIDE_FRAMES,
+    }
 }
 
 fn login_config(settings: &Settings) -> LoginConfig {

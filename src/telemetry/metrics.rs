@@ -57,6 +57,8 @@ pub struct SocketMetrics {
     pub open: Gauge,
     /// Sockets that ended.
     pub ended: Family<ReasonLabels, Counter>,
+    /// Signals that were not sent to a socket which does not take what it is sent.
+    pub signals_dropped: Counter,
 }
 
 impl SocketMetrics {
@@ -107,6 +109,11 @@ impl Metrics {
             );
             registry.register("sockets_open", "Sockets open now", sockets.open);
             registry.register("sockets_ended", "Sockets that ended", sockets.ended);
+            registry.register(
+                "signals_dropped",
+                "Signals not sent to a socket that does not take what it is sent",
+                sockets.signals_dropped,
+            );
         });
         metrics
     }

@@ -22,6 +22,7 @@ mod faults;
 mod favorites;
 mod protocol_doc;
 mod readme;
+mod signals;
 mod slow_store;
 mod start;
 mod surface;

@@ -92,11 +92,14 @@ fn the_tables_are_those_of_the_code() {
     let closes = [
         CloseCode::Normal,
         CloseCode::GoingAway,
+        CloseCode::ProtocolError,
+        CloseCode::InvalidUtf8,
         CloseCode::TooBig,
         CloseCode::TryAgainLater,
         CloseCode::Replaced,
         CloseCode::NoHeartbeat,
         CloseCode::TokenOver,
+        CloseCode::NotAcking,
         CloseCode::DeviceRemoved,
         CloseCode::BadFrame,
     ];
@@ -242,7 +245,9 @@ impl Stage {
             [kind, "receive", name] => {
                 let pattern: Value = serde_json::from_str(&example.block).unwrap();
                 assert_eq!(Some(kind), kind_of(&pattern).as_deref());
-                match self.socket(name).next().await {
+                let socket = self.socket(name);
+                socket.hear_presence(kind == "socket.presence");
+                match socket.next().await {
                     Incoming::Frame(frame) => self.compare("", &frame, &pattern),
                     other => panic!("expected {pattern:#}, got {other:?}"),
                 }

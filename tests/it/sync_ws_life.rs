@@ -60,9 +60,6 @@ both_engines! {
         let mut socket = Socket::open(&me).await;
         socket.send(json!({"type": "dance", "ref": "r1"})).await;
         socket.expect_error("unknown_type", "r1").await;
-        let signal = json!({"type": "signal", "to": "all", "name": "x", "data": {}, "ref": "r2"});
-        socket.send(signal).await;
-        socket.expect_error("unknown_type", "r2").await;
         socket.ping().await;
         me.put("song", "x").await.ok(201);
         socket.expect_event(1).await;

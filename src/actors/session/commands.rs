@@ -1,6 +1,6 @@
 //! Commands: what changes something. They take turns; their events go to the attached devices.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use chrono::TimeDelta;
 
@@ -22,7 +22,7 @@ use crate::{
         identity::{Caller, ClientDeviceId, Revocation, Secrets, Ticket},
         ids::{DeviceId, EventId, FavoriteId},
         library::{Favorite, FavoriteKey},
-        sync::WireEvent,
+        sync::{Seen, WireEvent},
     },
     store::{CursorAck, FavoriteCommand, NewTicket, RotateOutcome, Store, StoreError, Written},
 };
@@ -63,8 +63,13 @@ impl UserSession {
         })
     }
 
-    /// Sends the events of a stored change to the attached devices.
-    fn announce<T>(&mut self, written: Written<T>, cx: &mut Cx<'_, Self>) -> Done<T> {
+    /// Sends the events of a stored change to the attached devices; its command came at `asked_at`.
+    fn announce<T>(
+        &mut self,
+        asked_at: Instant,
+        written: Written<T>,
+        cx: &mut Cx<'_, Self>,
+    ) -> Done<T> {
         let Written { value, log, events } = written;
         if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
             hints.publish(self.user, log);
@@ -75,7 +80,8 @@ impl UserSession {
                 .into_iter()
                 .map(|e| WireEvent::new(e, log.epoch))
                 .collect();
-            let effects = self.core.committed(log, &events);
+            let now = cx.world.instant();
+            let effects = self.core.committed(now, Seen { log, asked_at }, &events);
             self.apply(effects, cx);
         }
         Done {
@@ -128,11 +134,12 @@ impl Serve<PutFavorite> for UserSession {
             Ok(command) => command,
             Err(e) => return Reply::Now(Err(e.into())),
         };
+        let asked_at = cx.world.instant();
         self.in_turn(
             cx,
             move |store, deadline| async move { store.favorite_put(deadline, command).await },
-            |session, written, cx| {
-                let Done { value, seq } = session.announce(written, cx);
+            move |session, written, cx| {
+                let Done { value, seq } = session.announce(asked_at, written, cx);
                 Ok(Done {
                     value: (value.favorite, value.added),
                     seq,
@@ -154,10 +161,11 @@ impl Serve<RemoveFavorite> for UserSession {
             Ok(command) => command,
             Err(e) => return Reply::Now(Err(e.into())),
         };
+        let asked_at = cx.world.instant();
         self.in_turn(
             cx,
             move |store, deadline| async move { store.favorite_remove(deadline, command).await },
-            |session, written, cx| Ok(session.announce(written, cx)),
+            move |session, written, cx| Ok(session.announce(asked_at, written, cx)),
         )
     }
 }
@@ -172,10 +180,11 @@ impl Serve<RestoreFavorite> for UserSession {
             Ok(command) => command,
             Err(e) => return Reply::Now(Err(e.into())),
         };
+        let asked_at = cx.world.instant();
         self.in_turn(
             cx,
             move |store, deadline| async move { store.favorite_restore(deadline, command).await },
-            |session, written, cx| Ok(session.announce(written, cx)),
+            move |session, written, cx| Ok(session.announce(asked_at, written, cx)),
         )
     }
 }
@@ -191,7 +200,10 @@ impl Serve<AckChanges> for UserSession {
             move |session, ack, cx| {
                 Ok(match ack {
                     CursorAck::Acked(seq) => {
-                        let effects = session.core.acked_elsewhere(device, position);
+                        let effects =
+                            session
+                                .core
+                                .acked_elsewhere(cx.world.instant(), device, position);
                         session.apply(effects, cx);
                         AckReply::Acked(seq)
                     }

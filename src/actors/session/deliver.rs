@@ -10,7 +10,7 @@ use crate::{
     },
     domain::{
         ids::ConnId,
-        sync::{CloseCode, Effect, Load, LogHead, SessionCore, WireEvent},
+        sync::{CloseCode, Effect, Load, Seen, SessionCore, WireEvent},
     },
     store::{LogPage, StoreError},
 };
@@ -31,12 +31,17 @@ impl UserSession {
                 Effect::Close(conn, code) => self.close(conn, code),
                 Effect::Load(conn, load) => self.load(conn, load, cx),
                 Effect::ReadHead => self.read_head(cx),
-                Effect::Acked(device, acked_seq) => {
+                Effect::Acked(cursor) => {
                     // A cursor that the keeper loses costs a repetition, never an event.
+                    let (device, acked_seq) = (cursor.device, cursor.position.seq);
                     let _ = self.parts.cursors.tell(Advance { device, acked_seq });
                 }
                 Effect::Detached(_) => {
                     let _ = self.parts.cursors.tell(Flush);
+                }
+                Effect::Relay(..) | Effect::Present(_) => {}
+                Effect::SignalDropped(_) => {
+                    self.parts.metrics.signals_dropped.inc();
                 }
             }
         }
@@ -58,10 +63,11 @@ impl UserSession {
 
     fn load(&mut self, conn: ConnId, load: Load, cx: &mut Cx<'_, Self>) {
         let (store, user) = (self.parts.store.clone(), self.user);
-        let deadline = cx.world.instant() + Self::READ_BUDGET;
+        let asked_at = cx.world.instant();
+        let deadline = asked_at + Self::READ_BUDGET;
         cx.spawn(
             async move { store.log_page(deadline, user, load.after, load.limit).await },
-            move |session, page, cx| session.loaded(conn, load, page, cx),
+            move |session, page, cx| session.loaded(conn, load, asked_at, page, cx),
         );
     }
 
@@ -69,6 +75,7 @@ impl UserSession {
         &mut self,
         conn: ConnId,
         load: Load,
+        asked_at: Instant,
         page: Result<Option<LogPage>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) {
@@ -80,8 +87,8 @@ impl UserSession {
             .into_iter()
             .map(|e| WireEvent::new(e, log.epoch))
             .collect();
-        let mut effects = self.core.head_seen(log);
-        effects.extend(self.core.loaded(conn, load.after, &events));
+        let (now, seen) = (cx.world.instant(), Seen { log, asked_at });
+        let effects = self.core.loaded(now, conn, load, seen, &events);
         self.apply(effects, cx);
     }
 
@@ -97,34 +104,37 @@ impl UserSession {
 
     /// Reads the head as the core asked: one at a time, and judged as such.
     fn read_head(&self, cx: &mut Cx<'_, Self>) {
-        self.with_head(cx, |core, log| match log {
-            Some(log) => core.head_read(log),
-            None => core.head_failed(),
+        self.with_head(cx, |core, now, seen| match seen {
+            Some(seen) => core.head_read(now, seen),
+            None => core.head_failed(now),
         });
     }
 
     /// Reads the head to find what no hint told.
     pub(super) fn look_at_head(&self, cx: &mut Cx<'_, Self>) {
-        self.with_head(cx, |core, log| {
+        self.with_head(cx, |core, now, seen| {
             // A failed look is made good by the head watcher's next.
-            log.map(|log| core.head_seen(log)).unwrap_or_default()
+            seen.map(|seen| core.head_seen(now, seen))
+                .unwrap_or_default()
         });
     }
 
     fn with_head(
         &self,
         cx: &mut Cx<'_, Self>,
-        then: fn(&mut SessionCore, Option<LogHead>) -> Vec<Effect>,
+        then: fn(&mut SessionCore, Instant, Option<Seen>) -> Vec<Effect>,
     ) {
         let (store, user) = (self.parts.store.clone(), self.user);
-        let deadline = cx.world.instant() + Self::READ_BUDGET;
+        let asked_at = cx.world.instant();
+        let deadline = asked_at + Self::READ_BUDGET;
         cx.spawn(
             async move { store.log_heads(deadline, &[user]).await },
             move |session, heads, cx| {
                 let log = heads
                     .ok()
                     .and_then(|heads| heads.first().map(|(_, log)| *log));
-                let effects = then(&mut session.core, log);
+                let seen = log.map(|log| Seen { log, asked_at });
+                let effects = then(&mut session.core, cx.world.instant(), seen);
                 session.apply(effects, cx);
             },
         );

@@ -12,7 +12,7 @@ use crate::{
         identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
         ids::{ConnId, DeviceId, Epoch, FavoriteId},
         library::{Favorite, FavoriteKey, FavoriteType},
-        sync::{ClientFrame, CloseCode, EventView, LogHead, Position},
+        sync::{ClientFrame, CloseCode, EventView, LogHead, Position, Seen},
     },
 };
 
@@ -238,7 +238,7 @@ pub struct Detached(pub ConnId);
 
 /// The ends of the log, as the head watcher read them.
 #[derive(Debug)]
-pub struct HeadSeen(pub LogHead);
+pub struct HeadSeen(pub Seen);
 
 /// Hints of other nodes arrive from now on: look up what came before.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ use crate::{
         sync::{CloseCode, SessionConfig, SessionCore},
     },
     store::{Hints, Store},
+    telemetry::metrics::SocketMetrics,
 };
 use fifo::Fifo;
 
@@ -56,6 +57,7 @@ pub struct SessionParts {
     pub(crate) secrets: Arc<Secrets>,
     /// Where hints go to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
+    pub(crate) metrics: SocketMetrics,
     /// Set once when the node is going away.
     pub(crate) draining: Arc<AtomicBool>,
     /// The rules of delivery.

@@ -1,6 +1,6 @@
 //! What connections, and those who watch over them, tell a session.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Instant};
 
 use super::{
     Attaching, Link, UserSession,
@@ -14,7 +14,7 @@ use crate::{
     domain::{
         identity::{Caller, Refusal},
         ids::{ConnId, DeviceId},
-        sync::{Attachment, ClientFrame, CloseCode, Effect, FrameErrorCode, ServerFrame},
+        sync::{Attachment, ClientFrame, CloseCode, Seen},
     },
     store::{AttachState, StoreError},
 };
@@ -23,6 +23,7 @@ impl UserSession {
     fn attach(
         &mut self,
         it: Attach,
+        asked_at: Instant,
         state: Result<Option<AttachState>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) -> Result<AttachedTo, AttachRefused> {
@@ -40,6 +41,7 @@ impl UserSession {
             device: it.caller.device,
             device_id: it.caller.device_id.clone(),
             acked_seq: state.acked_seq,
+            attach_epoch: 0,
             since: it.since,
             resumed: it.resumed,
             token_until: token_until(&it.caller, cx),
@@ -59,7 +61,9 @@ impl UserSession {
             self.publish_attached();
             return Err(AttachRefused(code));
         }
-        let effects = self.core.attach(cx.world.instant(), attachment, state.log);
+        let log = state.log;
+        let seen = Seen { log, asked_at };
+        let effects = self.core.attach(cx.world.instant(), attachment, seen);
         self.apply(effects, cx);
         if self.parts.draining.load(Ordering::Relaxed) {
             // It was on its way when the others were told.
@@ -165,8 +169,9 @@ impl Serve<Attach> for UserSession {
         self.attaching
             .insert(it.conn, Attaching { device, refused });
         let read = async move { store.device_attach(deadline, user, device).await };
-        Reply::later(read, |session: &mut Self, state, cx| {
-            session.attach(it, state, cx)
+        let asked_at = cx.world.instant();
+        Reply::later(read, move |session: &mut Self, state, cx| {
+            session.attach(it, asked_at, state, cx)
         })
     }
 }
@@ -176,14 +181,9 @@ impl Serve<Frame> for UserSession {
         let Frame { conn, frame } = it;
         if let ClientFrame::Auth(token, reference) = frame {
             if let Err(detail) = self.renew(conn, &token.0, cx) {
-                self.core.heard(cx.world.instant(), conn);
-                let code = FrameErrorCode::TokenInvalid;
-                let error = ServerFrame::Error {
-                    code,
-                    detail: detail.to_owned(),
-                    reference,
-                };
-                self.apply(vec![Effect::Send(conn, vec![error.to_text()])], cx);
+                let now = cx.world.instant();
+                let effects = self.core.token_refused(now, conn, detail, reference);
+                self.apply(effects, cx);
             }
         } else {
             let effects = self.core.frame(cx.world.instant(), conn, frame);
@@ -217,7 +217,8 @@ impl Serve<Detached> for UserSession {
 impl Serve<HeadSeen> for UserSession {
     fn serve(&mut self, it: HeadSeen, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if !self.links.is_empty() {
-            let effects = self.core.head_seen(it.0);
+            let now = cx.world.instant();
+            let effects = self.core.head_seen(now, it.0);
             self.apply(effects, cx);
         }
         Reply::Now(())

@@ -15,7 +15,7 @@ use crate::{
         kernel::{Cx, Unit},
         session::{HeadSeen, LookAtHead, Sessions},
     },
-    domain::{ids::UserId, sync::LogHead},
+    domain::{ids::UserId, sync::Seen},
     store::{Engine, Hint, Hints, Store},
 };
 
@@ -93,26 +93,26 @@ impl HeadWatcher {
             return;
         }
         (self.reading, self.waited) = (true, 0);
-        let (store, deadline) = (self.parts.store.clone(), cx.world.instant() + Self::BUDGET);
+        let (store, asked_at) = (self.parts.store.clone(), cx.world.instant());
         cx.spawn(
-            async move { store.log_heads(deadline, &users).await },
-            |watcher, heads, _| {
+            async move { store.log_heads(asked_at + Self::BUDGET, &users).await },
+            move |watcher, heads, _| {
                 watcher.reading = false;
                 watcher.looks += 1;
                 match heads {
                     Ok(heads) => heads
                         .into_iter()
-                        .for_each(|(user, log)| watcher.tell(user, log)),
+                        .for_each(|(user, log)| watcher.tell(user, Seen { log, asked_at })),
                     Err(_) => watcher.failed += 1,
                 }
             },
         );
     }
 
-    fn tell(&self, user: UserId, log: LogHead) {
+    fn tell(&self, user: UserId, seen: Seen) {
         if let Some(session) = self.parts.sessions.find(&user) {
             // A session that is not up reads the head when its devices attach again.
-            let _ = session.tell(HeadSeen(log));
+            let _ = session.tell(HeadSeen(seen));
         }
     }
 
@@ -126,7 +126,10 @@ impl HeadWatcher {
             async move { hints.lock().await.recv().await },
             |watcher, hint, cx| {
                 match hint {
-                    Some(Hint::Head(user, log)) => watcher.tell(user, log),
+                    Some(Hint::Head(user, log)) => {
+                        let asked_at = cx.world.instant();
+                        watcher.tell(user, Seen { log, asked_at });
+                    }
                     Some(Hint::Listening(user)) => {
                         if let Some(session) = watcher.parts.sessions.find(&user) {
                             let _ = session.tell(LookAtHead);

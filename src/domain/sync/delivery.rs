@@ -1,17 +1,33 @@
 //! What one device has been sent, has acknowledged, and may be sent next.
 //!
-//! The offline queue of a device is the log behind its cursor, so this core keeps positions, never
-//! events: nothing is buffered for a device beyond its window.
+//! The offline queue of a device is the log behind its cursor, so this core keeps positions and
+//! sizes, never events: nothing is buffered for a device beyond its window.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use super::event::WireEvent;
 
+/// What may be in flight to a device: sent, and not acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// At most so many events.
+    pub events: u32,
+    /// At most so many bytes of frames; one event may be larger, alone.
+    pub bytes: u32,
+}
+
 /// A piece of the log to be read for a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Load {
     /// Events after this one.
     pub after: i64,
     /// At most so many.
     pub limit: u32,
+    /// A read that was asked for before a resync brings nothing any more.
+    pub generation: u32,
 }
 
 /// Why an ack was not taken.
@@ -22,45 +38,50 @@ pub enum AckError {
 }
 
 /// The delivery state of one attached device.
-///
-/// `acked ≤ sent`, and `sent - acked ≤ window` unless the client named a position itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Delivery {
-    window: u32,
+    window: Window,
     acked: i64,
-    sent: i64,
+    /// Sizes of the events behind `acked` that were sent, oldest first.
+    in_flight: VecDeque<u32>,
+    /// Their sum.
+    flight_bytes: u64,
     /// A read of the log is under way: one at a time keeps the order.
     loading: bool,
+    generation: u32,
     /// A resync was sent: nothing more is, until the client says where it is.
     quiet: bool,
+    /// Since when the client owes an ack and gave none.
+    owes_since: Option<Instant>,
 }
 
 impl Delivery {
     /// Events read from the log at once.
     const PAGE: u32 = 128;
+    /// Sizes for which memory is kept while nothing is in flight.
+    const KEPT: usize = 16;
 
     /// Starts behind `from`: everything up to it is applied.
     #[must_use]
-    pub const fn new(from: i64, window: u32) -> Self {
+    pub const fn new(from: i64, window: Window) -> Self {
         Self {
             window,
             acked: from,
-            sent: from,
+            in_flight: VecDeque::new(),
+            flight_bytes: 0,
             loading: false,
+            generation: 0,
             quiet: false,
+            owes_since: None,
         }
     }
 
     /// Starts with a resync: quiet until the client acks.
     #[must_use]
-    pub const fn resyncing(acked: i64, window: u32) -> Self {
-        Self {
-            window,
-            acked,
-            sent: acked,
-            loading: false,
-            quiet: true,
-        }
+    pub const fn resyncing(acked: i64, window: Window) -> Self {
+        let mut it = Self::new(acked, window);
+        it.quiet = true;
+        it
     }
 
     /// Everything up to here is applied.
@@ -71,8 +92,15 @@ impl Delivery {
 
     /// Everything up to here was sent.
     #[must_use]
-    pub const fn sent(&self) -> i64 {
-        self.sent
+    pub fn sent(&self) -> i64 {
+        // A window is a `u32` of events.
+        self.acked + i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX)
+    }
+
+    /// Bytes of frames that were sent and are not acknowledged.
+    #[must_use]
+    pub const fn flight_bytes(&self) -> u64 {
+        self.flight_bytes
     }
 
     /// Whether a resync waits for the client's ack.
@@ -81,39 +109,79 @@ impl Delivery {
         self.quiet
     }
 
+    /// When the client will have owed an ack for `patience`; none while it owes none. A resync may
+    /// take the client as long as its reload does.
+    #[must_use]
+    pub fn overdue_at(&self, patience: Duration) -> Option<Instant> {
+        self.owes_since.map(|since| since + patience)
+    }
+
+    /// Time until `now` at the latest did not count for the client.
+    pub fn excuse(&mut self, by: Duration, now: Instant) {
+        if let Some(since) = &mut self.owes_since {
+            *since = (*since + by).min(now);
+        }
+    }
+
+    /// Whatever the client owed, it owes from `now` on.
+    pub fn forgive(&mut self, now: Instant) {
+        if let Some(since) = &mut self.owes_since {
+            *since = now;
+        }
+    }
+
     fn room(&self) -> u32 {
-        let in_flight = u32::try_from(self.sent - self.acked).unwrap_or(u32::MAX);
-        self.window.saturating_sub(in_flight)
+        let in_flight = u32::try_from(self.in_flight.len()).unwrap_or(u32::MAX);
+        self.window.events.saturating_sub(in_flight)
+    }
+
+    /// Whether reading is worth it: while half of the bytes are in flight, most of what is read
+    /// could not be sent.
+    fn has_bytes(&self) -> bool {
+        self.in_flight.is_empty() || self.flight_bytes * 2 <= u64::from(self.window.bytes)
+    }
+
+    fn fits(&self, size: u32) -> bool {
+        self.in_flight.is_empty()
+            || self.room() > 0
+                && self.flight_bytes + u64::from(size) <= u64::from(self.window.bytes)
     }
 
     /// The next piece of the log to read, if one is due. It must be answered by [`Self::loaded`] or
     /// [`Self::load_failed`] before there is another.
     pub fn next_load(&mut self, head: i64) -> Option<Load> {
-        let room = self.room();
-        if self.loading || self.quiet || room == 0 || self.sent >= head {
+        let (room, after) = (self.room(), self.sent());
+        if self.loading || self.quiet || room == 0 || !self.has_bytes() || after >= head {
             return None;
         }
         self.loading = true;
         Some(Load {
-            after: self.sent,
+            after,
             limit: room.min(Self::PAGE),
+            generation: self.generation,
         })
     }
 
-    /// Takes events read after `after`; returns those to send. `None`: the log has a hole where the
+    /// Takes what `load` read; returns the events to send. `None`: the log has a hole where the
     /// device needs it, so the device must resync.
-    pub fn loaded<'e>(&mut self, after: i64, events: &'e [WireEvent]) -> Option<&'e [WireEvent]> {
+    pub fn loaded<'e>(
+        &mut self,
+        now: Instant,
+        load: Load,
+        events: &'e [WireEvent],
+    ) -> Option<&'e [WireEvent]> {
         self.loading = false;
+        let sent = self.sent();
         // The client acked or resynced past the read meanwhile.
-        if self.quiet || after > self.sent {
+        if self.quiet || load.generation != self.generation || load.after > sent {
             return Some(&[]);
         }
         // A read is asked for only below the head: nothing there means that it is gone.
-        if events.is_empty() && after == self.sent {
+        if events.is_empty() && load.after == sent {
             return None;
         }
-        let start = events.partition_point(|e| e.seq <= self.sent);
-        self.send(&events[start..])
+        let start = events.partition_point(|e| e.seq <= sent);
+        self.send(now, &events[start..])
     }
 
     /// A read did not succeed; the next pump asks again.
@@ -121,27 +189,36 @@ impl Delivery {
         self.loading = false;
     }
 
-    /// Takes events that were just committed, if the device is exactly before them and has room;
-    /// otherwise they come by a read. Returns those to send.
-    pub fn committed<'e>(&mut self, events: &'e [WireEvent]) -> &'e [WireEvent] {
-        let next = events.first().is_some_and(|e| e.seq == self.sent + 1);
-        let fits = u32::try_from(events.len()).is_ok_and(|n| n <= self.room());
-        if self.loading || self.quiet || !next || !fits {
+    /// Takes events that were just committed, if the device is exactly before them; what it has no
+    /// room for comes by a read. Returns those to send.
+    pub fn committed<'e>(&mut self, now: Instant, events: &'e [WireEvent]) -> &'e [WireEvent] {
+        let next = self.sent() + 1;
+        if self.loading || self.quiet || events.first().is_none_or(|e| e.seq != next) {
             return &[];
         }
-        self.send(events).unwrap_or(&[])
+        self.send(now, events).unwrap_or(&[])
     }
 
-    fn send<'e>(&mut self, events: &'e [WireEvent]) -> Option<&'e [WireEvent]> {
-        for (expected, event) in (self.sent + 1..).zip(events) {
-            if event.seq != expected {
-                return None;
+    /// Puts in flight what fits, in order. `None`: there is a hole.
+    fn send<'e>(&mut self, now: Instant, events: &'e [WireEvent]) -> Option<&'e [WireEvent]> {
+        let whole = (self.sent() + 1..).zip(events).all(|(seq, e)| e.seq == seq);
+        if !whole {
+            return None;
+        }
+        let mut taken = 0;
+        for event in events {
+            let size = u32::try_from(event.text.len()).unwrap_or(u32::MAX);
+            if !self.fits(size) {
+                break;
             }
+            self.in_flight.push_back(size);
+            self.flight_bytes += u64::from(size);
+            taken += 1;
         }
-        if let Some(last) = events.last() {
-            self.sent = last.seq;
+        if taken > 0 {
+            self.owes_since.get_or_insert(now);
         }
-        Some(events)
+        Some(&events[..taken])
     }
 
     /// The client applied everything up to `up_to`, from here or from elsewhere. Says whether the
@@ -149,156 +226,49 @@ impl Delivery {
     ///
     /// # Errors
     /// [`AckError::BeyondHead`]: `head` may be older than what the client saw; read it and try again.
-    pub fn ack(&mut self, up_to: i64, head: i64) -> Result<bool, AckError> {
+    pub fn ack(&mut self, now: Instant, up_to: i64, head: i64) -> Result<bool, AckError> {
         // What was sent before a resync may have been of another life of the log.
         let end = if self.quiet {
             head
         } else {
-            head.max(self.sent)
+            head.max(self.sent())
         };
         if up_to > end {
             return Err(AckError::BeyondHead);
         }
         if self.quiet {
-            // The position that the client's reload names, which may be behind what was sent.
+            // The position that the client's reload names, which may be behind what was sent. Even
+            // where the number is the same, it may be another life's.
             self.quiet = false;
-            self.sent = up_to;
             self.acked = up_to;
-            // Even where the number is the same, it may be another life's.
             return Ok(true);
         }
         if up_to <= self.acked {
             return Ok(false);
         }
+        let newly = usize::try_from(up_to - self.acked).unwrap_or(usize::MAX);
+        for size in self.in_flight.drain(..newly.min(self.in_flight.len())) {
+            self.flight_bytes -= u64::from(size);
+        }
         self.acked = up_to;
-        self.sent = self.sent.max(up_to);
+        self.owes_since = (!self.in_flight.is_empty()).then_some(now);
+        if self.in_flight.is_empty() && self.in_flight.capacity() > Self::KEPT {
+            self.in_flight = VecDeque::new();
+        }
         Ok(true)
     }
 
-    /// Nothing more is sent until the client says where it is. A read that is under way still has to
-    /// be answered before there is another: two could fill the window twice.
+    /// Nothing more is sent until the client says where it is: what was in flight counts no more,
+    /// and a read that is under way brings nothing. It still has to be answered before there is
+    /// another: two could fill the window twice.
     pub fn resync(&mut self) {
         self.quiet = true;
+        self.generation = self.generation.wrapping_add(1);
+        self.in_flight = VecDeque::new();
+        self.flight_bytes = 0;
+        self.owes_since = None;
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn events(seqs: std::ops::RangeInclusive<i64>) -> Vec<WireEvent> {
-        seqs.map(|seq| WireEvent {
-            seq,
-            text: "e".into(),
-        })
-        .collect()
-    }
-
-    #[test]
-    fn the_window_stops_sending_and_acks_open_it() {
-        let mut d = Delivery::new(0, 2);
-        assert_eq!(d.next_load(5), Some(Load { after: 0, limit: 2 }));
-        assert_eq!(d.next_load(5), None, "one read at a time");
-        assert_eq!(d.loaded(0, &events(1..=2)).map(<[_]>::len), Some(2));
-        assert_eq!(d.next_load(5), None);
-        assert_eq!(d.ack(1, 5), Ok(true));
-        assert_eq!(d.next_load(5), Some(Load { after: 2, limit: 1 }));
-    }
-
-    #[test]
-    fn a_hole_is_never_sent_over() {
-        let mut d = Delivery::new(0, 256);
-        d.next_load(9);
-        assert_eq!(d.loaded(0, &events(3..=4)), None);
-        assert_eq!(d.committed(&events(2..=2)).len(), 0);
-    }
-
-    #[test]
-    fn a_resync_is_quiet_until_the_ack_and_goes_on_from_it() {
-        let mut d = Delivery::resyncing(9, 256);
-        assert_eq!(d.next_load(9), None);
-        assert_eq!(d.committed(&events(10..=10)).len(), 0);
-        assert_eq!(d.ack(11, 10), Err(AckError::BeyondHead));
-        assert_eq!(d.ack(8, 10), Ok(true));
-        assert_eq!(
-            d.next_load(10),
-            Some(Load {
-                after: 8,
-                limit: 128
-            })
-        );
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Commit(u8),
-        Pump,
-        Answer(u8),
-        Fail,
-        Ack(u16),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            (1..4u8).prop_map(Step::Commit),
-            Just(Step::Pump),
-            (0..8u8).prop_map(Step::Answer),
-            Just(Step::Fail),
-            (0..64u16).prop_map(Step::Ack),
-        ]
-    }
-
-    proptest! {
-        /// Whatever happens in whatever order, the client sees each event once, in order, and never
-        /// more than a window ahead of its ack.
-        #[test]
-        fn in_order_once_and_bounded(steps in prop::collection::vec(step(), 0..200)) {
-            const WINDOW: u32 = 5;
-            let mut d = Delivery::new(0, WINDOW);
-            let (mut head, mut applied) = (0_i64, 0_i64);
-            let mut reading = None;
-            for step in steps {
-                let sent: Vec<i64> = match step {
-                    Step::Commit(n) => {
-                        let new = events(head + 1..=head + i64::from(n));
-                        head += i64::from(n);
-                        d.committed(&new).iter().map(|e| e.seq).collect()
-                    }
-                    Step::Pump => {
-                        if let Some(load) = d.next_load(head) {
-                            prop_assert!(reading.is_none());
-                            reading = Some(load);
-                        }
-                        vec![]
-                    }
-                    Step::Answer(n) => match reading.take() {
-                        Some(load) => {
-                            let n = i64::from(n).clamp(1, i64::from(load.limit)).min(head - load.after);
-                            let page = events(load.after + 1..=load.after + n);
-                            d.loaded(load.after, &page).unwrap().iter().map(|e| e.seq).collect()
-                        }
-                        None => vec![],
-                    },
-                    Step::Fail => {
-                        if reading.take().is_some() {
-                            d.load_failed();
-                        }
-                        vec![]
-                    }
-                    Step::Ack(back) => {
-                        let up_to = (applied - i64::from(back)).max(0);
-                        prop_assert!(d.ack(up_to, head).is_ok());
-                        vec![]
-                    }
-                };
-                for seq in sent {
-                    prop_assert_eq!(seq, applied + 1);
-                    applied = seq;
-                }
-                prop_assert!(d.sent() - d.acked() <= i64::from(WINDOW));
-            }
-        }
-    }
-}
+mod tests;

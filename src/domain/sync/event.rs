@@ -1,5 +1,7 @@
 //! Events of a user's log, positions in it, and ack tokens.
 
+use std::time::Instant;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytestring::ByteString;
 use chrono::{DateTime, Utc};
@@ -9,11 +11,11 @@ use uuid::Uuid;
 use super::frame::ServerFrame;
 use crate::domain::{
     identity::ClientDeviceId,
-    ids::{Epoch, EventId, UserId},
+    ids::{DeviceId, Epoch, EventId, UserId},
 };
 
 /// The ends of a user's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogHead {
     /// The log's life; positions of another one mean nothing.
     pub epoch: Epoch,
@@ -23,13 +25,33 @@ pub struct LogHead {
     pub floor_seq: i64,
 }
 
+/// The ends of a user's log as somebody saw them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Seen {
+    /// The ends.
+    pub log: LogHead,
+    /// When the read or the command began that told them: what it found is at least as new.
+    pub asked_at: Instant,
+}
+
 /// A place in a log of a certain life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The log's life.
     pub epoch: Epoch,
     /// Everything up to this event is meant.
     pub seq: i64,
+}
+
+/// How far a device is, as one of its attachments says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor {
+    /// The device.
+    pub device: DeviceId,
+    /// The attachment: what an older one than the device's newest says counts no more.
+    pub attach_epoch: i64,
+    /// Everything up to here is applied.
+    pub position: Position,
 }
 
 /// A change about to be appended.
@@ -111,7 +133,7 @@ impl Event {
 }
 
 /// An event written as a frame once, for all devices of its user.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WireEvent {
     /// Its place in the log.
     pub seq: i64,

@@ -5,7 +5,10 @@ use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::event::{AckToken, EventView, Position};
+use super::{
+    event::{AckToken, EventView, Position},
+    signal::{PresentDevice, Signal, SignalData, SignalName},
+};
 use crate::domain::{
     identity::ClientDeviceId,
     ids::{ConnId, Epoch, UserId},
@@ -35,11 +38,17 @@ named_enum! {
         TokenInvalid = "token_invalid",
         /// The store did not answer; the frame may be sent again.
         StoreUnavailable = "store_unavailable",
+        /// More than a client may send; the frame was dropped.
+        RateLimited = "rate_limited",
+        /// The signal's name or data is not what a signal may have.
+        InvalidSignal = "invalid_signal",
+        /// No device that the signal names is connected.
+        DeviceNotAttached = "device_not_attached",
     }
 }
 
 /// A mark that a client puts on a frame and finds on the answer: a short string or a number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Ref {
     /// A whole number.
@@ -90,6 +99,20 @@ pub enum ServerFrame {
         head_seq: i64,
         /// Why.
         reason: ResyncReason,
+    },
+    /// What another device of the user sent.
+    Signal {
+        /// Who sent it, by its own id.
+        from_device_id: ClientDeviceId,
+        /// What it is about.
+        name: SignalName,
+        /// Whatever the sender put there.
+        data: SignalData,
+    },
+    /// Which devices of the user are connected, whenever that changes.
+    Presence {
+        /// All of them, the receiver too.
+        devices: Vec<PresentDevice>,
     },
     /// Answers a ping.
     Pong {
@@ -142,8 +165,12 @@ pub enum ClientFrame {
     Ack(Position, Option<Ref>),
     /// A renewed access token.
     Auth(BearerText, Option<Ref>),
+    /// Something for other devices of the user.
+    Signal(Signal, Option<Ref>),
     /// Asks for a pong.
     Ping(Option<Ref>),
+    /// It was read, and its content is refused; the connection stays.
+    Invalid(FrameErrorCode, &'static str, Option<Ref>),
     /// A type that this server does not know.
     Unknown(Option<Ref>),
 }
@@ -168,6 +195,12 @@ struct RawFrame<'a> {
     epoch: Option<&'a RawValue>,
     #[serde(borrow)]
     token: Option<&'a RawValue>,
+    #[serde(borrow)]
+    to: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
 }
 
 fn read<'a, T: Deserialize<'a>>(field: Option<&'a RawValue>) -> Result<Option<T>, FrameError> {
@@ -209,6 +242,13 @@ impl ClientFrame {
             "auth" => read(raw.token)?
                 .map(|token| Self::Auth(BearerText(token), reference))
                 .ok_or(FrameError("auth: needs token")),
+            "signal" => match (read::<String>(raw.to)?, read::<String>(raw.name)?) {
+                (Some(to), Some(name)) => Ok(match Signal::parse(to, name, raw.data) {
+                    Ok(signal) => Self::Signal(signal, reference),
+                    Err(detail) => Self::Invalid(FrameErrorCode::InvalidSignal, detail, reference),
+                }),
+                _ => Err(FrameError("signal: needs to and name")),
+            },
             "ping" => Ok(Self::Ping(reference)),
             _ => Ok(Self::Unknown(reference)),
         }
@@ -228,8 +268,14 @@ pub enum CloseCode {
     TryAgainLater,
     /// A newer connection of the same device took over.
     Replaced,
+    /// The bytes are no frames as RFC 6455 has them.
+    ProtocolError,
+    /// A text frame is not UTF-8.
+    InvalidUtf8,
     /// Nothing was heard for too long.
     NoHeartbeat,
+    /// Events were sent, and none was acknowledged for too long.
+    NotAcking,
     /// The token expired or was revoked.
     TokenOver,
     /// The device was removed.
@@ -245,11 +291,14 @@ impl CloseCode {
         match self {
             Self::Normal => 1000,
             Self::GoingAway => 1001,
+            Self::ProtocolError => 1002,
+            Self::InvalidUtf8 => 1007,
             Self::TooBig => 1009,
             Self::TryAgainLater => 1013,
             Self::Replaced => 4001,
             Self::NoHeartbeat => 4002,
             Self::TokenOver => 4003,
+            Self::NotAcking => 4004,
             Self::DeviceRemoved => 4005,
             Self::BadFrame => 4006,
         }
@@ -261,11 +310,14 @@ impl CloseCode {
         match self {
             Self::Normal => "normal",
             Self::GoingAway => "going_away",
+            Self::ProtocolError => "protocol_error",
+            Self::InvalidUtf8 => "invalid_utf8",
             Self::TooBig => "frame_too_big",
             Self::TryAgainLater => "session_unavailable",
             Self::Replaced => "replaced",
             Self::NoHeartbeat => "no_heartbeat",
             Self::TokenOver => "token_over",
+            Self::NotAcking => "not_acking",
             Self::DeviceRemoved => "device_removed",
             Self::BadFrame => "bad_frame",
         }

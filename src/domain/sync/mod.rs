@@ -7,10 +7,12 @@ mod delivery;
 mod event;
 mod frame;
 mod session;
+mod signal;
 
-pub use delivery::{AckError, Delivery, Load};
-pub use event::{AckToken, Event, EventView, LogHead, NewEvent, Position, WireEvent};
+pub use delivery::{AckError, Delivery, Load, Window};
+pub use event::{AckToken, Cursor, Event, EventView, LogHead, NewEvent, Position, Seen, WireEvent};
 pub use frame::{
     BearerText, ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
 };
 pub use session::{Attachment, Effect, SessionConfig, SessionCore};
+pub use signal::{PresentDevice, Signal, SignalData, SignalName, SignalTo};

@@ -3,47 +3,55 @@
 //! A pure core: it is told what happened and when, and answers with [`Effect`]s for its shell (the
 //! `UserSession` actor, or a simulation) to carry out. It holds positions and times, never events.
 
+mod acks;
 mod effect;
 mod liveness;
+mod side;
 
 use std::{collections::BTreeMap, time::Instant};
 
 use super::{
-    delivery::{AckError, Delivery},
-    event::{LogHead, Position, WireEvent},
-    frame::{ClientFrame, CloseCode, FrameErrorCode, Ref, ResyncReason, ServerFrame},
+    delivery::{Delivery, Load},
+    event::{Cursor, LogHead, Position, Seen, WireEvent},
+    frame::{ClientFrame, CloseCode, FrameErrorCode, ResyncReason, ServerFrame},
 };
-use crate::domain::ids::{ConnId, DeviceId, UserId};
+use crate::domain::{
+    identity::ClientDeviceId,
+    ids::{ConnId, DeviceId, UserId},
+};
+use acks::ParkedAck;
 pub use effect::{Attachment, Effect, SessionConfig};
-use effect::{error, resync_frame, texts};
+use effect::{resync_frame, texts};
+use side::{Pace, Remote};
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Link {
     device: DeviceId,
+    device_id: ClientDeviceId,
+    attach_epoch: i64,
     delivery: Delivery,
     last_heard: Instant,
     next_ping: Instant,
     token_until: Instant,
-    parked_ack: Option<ParkedAck>,
-}
-
-/// An ack beyond the head known here. A hint may show that it is good; that it is not, only a read
-/// of the head that began after it came.
-#[derive(Debug)]
-struct ParkedAck {
-    position: Position,
-    reference: Option<Ref>,
-    /// The first read of the head that began after it came.
-    decided_by: u64,
+    parked_acks: Vec<ParkedAck>,
+    signals: Pace,
+    /// Frames that the connection has not taken yet, as last told.
+    unread: usize,
+    /// It was not told who is there now, because it had too much to read.
+    presence_due: bool,
 }
 
 /// One user's attached devices.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionCore {
     user: UserId,
     config: SessionConfig,
     log: Option<LogHead>,
+    /// When the log's present life became known: who asked before may have seen an earlier one.
+    epoch_since: Option<Instant>,
     links: BTreeMap<ConnId, Link>,
+    /// Devices at other nodes, by node.
+    remote: BTreeMap<String, Remote>,
     /// Reads of the head that were asked for, and those that were answered: one at a time.
     head_reads: (u64, u64),
 }
@@ -56,7 +64,9 @@ impl SessionCore {
             user,
             config,
             log: None,
+            epoch_since: None,
             links: BTreeMap::new(),
+            remote: BTreeMap::new(),
             head_reads: (0, 0),
         }
     }
@@ -78,35 +88,44 @@ impl SessionCore {
         self.log
     }
 
-    /// A device attaches to a log whose ends are `log`. A connection that the same device had is
-    /// replaced.
-    pub fn attach(&mut self, now: Instant, it: Attachment, log: LogHead) -> Vec<Effect> {
+    /// A device attaches to a log whose ends are `seen`. A connection that the same device had is
+    /// replaced, unless that one is newer.
+    pub fn attach(&mut self, now: Instant, it: Attachment, seen: Seen) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let older: Vec<ConnId> = self
-            .links
-            .iter()
-            .filter(|(_, l)| l.device == it.device)
-            .map(|(c, _)| *c)
+        let usable = self.learn(now, seen, &mut effects);
+        let log = self.log.unwrap_or(seen.log);
+        let same = self.links.iter().filter(|(_, l)| l.device == it.device);
+        let (newer, older): (Vec<_>, Vec<_>) =
+            same.partition(|(_, l)| l.attach_epoch > it.attach_epoch);
+        if !newer.is_empty() {
+            effects.push(Effect::Close(it.conn, CloseCode::Replaced));
+            return effects;
+        }
+        let older: Vec<_> = older
+            .into_iter()
+            .map(|(c, _)| (*c, CloseCode::Replaced))
             .collect();
-        for conn in older {
-            self.close(conn, CloseCode::Replaced, &mut effects);
-        }
-        if self.learn(log) {
-            self.resync_all(log, &mut effects);
-        }
-        let log = self.log.unwrap_or(log);
-        let (delivery, resync) = self.place(&it, log);
+        let was_present = !older.is_empty();
+        self.drop_links(older, &mut effects);
+
+        // What was read in an earlier life of the log says nothing of this one.
+        let (delivery, resync) = if usable {
+            self.place(&it, log)
+        } else {
+            let delivery = Delivery::resyncing(0, self.config.window);
+            (delivery, Some(ResyncReason::EpochChanged))
+        };
         let mut first = Vec::new();
         if it.resumed.is_none() {
             let welcome = ServerFrame::Welcome {
                 conn_id: it.conn,
                 user_id: self.user,
-                device_id: it.device_id,
+                device_id: it.device_id.clone(),
                 node: self.config.node.clone(),
                 epoch: log.epoch,
                 head_seq: log.head_seq,
                 acked_seq: delivery.acked().max(it.acked_seq),
-                window: self.config.window,
+                window: self.config.window.events,
                 heartbeat_secs: self.config.heartbeat.as_secs(),
             };
             first.push(welcome.to_text());
@@ -115,18 +134,24 @@ impl SessionCore {
         if !first.is_empty() {
             effects.push(Effect::Send(it.conn, first));
         }
-        if resync.is_none() && delivery.acked() > it.acked_seq {
-            effects.push(Effect::Acked(it.device, delivery.acked()));
-        }
         let link = Link {
             device: it.device,
+            device_id: it.device_id,
+            attach_epoch: it.attach_epoch,
             delivery,
             last_heard: now,
             next_ping: now + self.config.heartbeat,
             token_until: it.token_until,
-            parked_ack: None,
+            parked_acks: Vec::new(),
+            signals: Pace::new(now),
+            unread: 0,
+            presence_due: true,
         };
+        if resync.is_none() && link.delivery.acked() > it.acked_seq {
+            effects.push(Effect::Acked(link.cursor(log)));
+        }
         self.links.insert(it.conn, link);
+        self.tell_presence(!was_present, &mut effects);
         self.pump(&mut effects);
         effects
     }
@@ -156,100 +181,81 @@ impl SessionCore {
         (Delivery::new(from, window), None)
     }
 
-    /// Takes newer ends of the log; says whether its life changed under attached devices.
-    fn learn(&mut self, log: LogHead) -> bool {
+    /// Takes ends of the log that are newer than those known. If its life changed, every attached
+    /// device must load anew. Says whether `seen` is of the life that is known now: if not, it is an
+    /// old answer that came late.
+    fn learn(&mut self, now: Instant, seen: Seen, effects: &mut Vec<Effect>) -> bool {
+        let Seen { log, asked_at } = seen;
         match &mut self.log {
             Some(known) if known.epoch == log.epoch => {
                 known.head_seq = known.head_seq.max(log.head_seq);
                 known.floor_seq = known.floor_seq.max(log.floor_seq);
-                false
+                return true;
             }
-            known => known.replace(log).is_some(),
+            Some(_) if self.epoch_since.is_some_and(|since| asked_at < since) => return false,
+            known => *known = Some(log),
         }
-    }
-
-    fn resync_all(&mut self, log: LogHead, effects: &mut Vec<Effect>) {
+        self.epoch_since = Some(now);
         for (conn, link) in &mut self.links {
             link.delivery.resync();
             let frame = resync_frame(log, ResyncReason::EpochChanged);
             effects.push(Effect::Send(*conn, vec![frame]));
         }
+        true
     }
 
     /// The ends of the log were told by another part of the system, or seen by the way. They may be
     /// older than what is known here.
-    pub fn head_seen(&mut self, log: LogHead) -> Vec<Effect> {
+    pub fn head_seen(&mut self, now: Instant, seen: Seen) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if self.learn(log) {
-            self.resync_all(log, &mut effects);
-        }
-        self.judge_parked(&mut effects);
+        self.learn(now, seen, &mut effects);
+        self.judge_parked(now, &mut effects);
         self.pump(&mut effects);
         effects
     }
 
-    /// The ends of the log were read as [`Effect::ReadHead`] asked.
-    pub fn head_read(&mut self, log: LogHead) -> Vec<Effect> {
-        self.head_reads.1 = self.head_reads.0;
-        self.head_seen(log)
-    }
-
-    /// The ends of the log could not be read as [`Effect::ReadHead`] asked: acks that waited for it
-    /// are answered.
-    pub fn head_failed(&mut self) -> Vec<Effect> {
-        self.head_reads.1 = self.head_reads.0;
+    /// Events were appended by a command of this session; `seen` has the ends after it.
+    pub fn committed(&mut self, now: Instant, seen: Seen, events: &[WireEvent]) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for (conn, link) in &mut self.links {
-            if let Some(ack) = link.parked_ack.take() {
-                let code = FrameErrorCode::StoreUnavailable;
-                let detail = "the ack could not be judged";
-                effects.push(error(*conn, code, detail, ack.reference));
-            }
-        }
-        effects
-    }
-
-    fn judge_parked(&mut self, effects: &mut Vec<Effect>) {
-        let parked: Vec<_> = self
-            .links
-            .iter_mut()
-            .filter_map(|(c, l)| Some((*c, l.parked_ack.take()?)))
-            .collect();
-        for (conn, ack) in parked {
-            self.judge(conn, ack, effects);
-        }
-    }
-
-    /// Events were appended by a command of this session; `log` has the ends after it.
-    pub fn committed(&mut self, log: LogHead, events: &[WireEvent]) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if self.learn(log) {
-            self.resync_all(log, &mut effects);
-        }
-        for (conn, link) in &mut self.links {
-            let sent = link.delivery.committed(events);
-            if !sent.is_empty() {
-                effects.push(Effect::Send(*conn, texts(sent)));
-            }
-        }
-        self.pump(&mut effects);
-        effects
-    }
-
-    /// The events asked for by [`Effect::Load`] were read.
-    pub fn loaded(&mut self, conn: ConnId, after: i64, events: &[WireEvent]) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) {
-            match link.delivery.loaded(after, events) {
-                Some([]) => {}
-                Some(sent) => effects.push(Effect::Send(conn, texts(sent))),
-                None => {
-                    link.delivery.resync();
-                    let frame = resync_frame(log, ResyncReason::Compacted);
-                    effects.push(Effect::Send(conn, vec![frame]));
+        if self.learn(now, seen, &mut effects) {
+            for (conn, link) in &mut self.links {
+                let sent = link.delivery.committed(now, events);
+                if !sent.is_empty() {
+                    effects.push(Effect::Send(*conn, texts(sent)));
                 }
             }
         }
+        self.pump(&mut effects);
+        effects
+    }
+
+    /// The events asked for by [`Effect::Load`] were read; `seen` has the ends at that moment.
+    pub fn loaded(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        load: Load,
+        seen: Seen,
+        events: &[WireEvent],
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        let usable = self.learn(now, seen, &mut effects);
+        if let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) {
+            if usable {
+                match link.delivery.loaded(now, load, events) {
+                    Some([]) => {}
+                    Some(sent) => effects.push(Effect::Send(conn, texts(sent))),
+                    None => {
+                        link.delivery.resync();
+                        let frame = resync_frame(log, ResyncReason::Compacted);
+                        effects.push(Effect::Send(conn, vec![frame]));
+                    }
+                }
+            } else {
+                link.delivery.load_failed();
+            }
+        }
+        self.judge_parked(now, &mut effects);
         self.pump(&mut effects);
         effects
     }
@@ -274,93 +280,70 @@ impl SessionCore {
         self.heard(now, conn);
         match frame {
             ClientFrame::Ack(position, reference) => {
-                let ack = ParkedAck {
-                    position,
-                    reference,
-                    decided_by: self.head_reads.0 + 1,
-                };
-                self.judge(conn, ack, &mut effects);
+                self.ack(now, conn, position, reference, &mut effects);
                 self.pump(&mut effects);
             }
+            ClientFrame::Signal(signal, reference) => {
+                self.signal(now, conn, signal, reference, &mut effects);
+            }
             ClientFrame::Ping(reference) => {
-                effects.push(Effect::Send(
-                    conn,
-                    vec![ServerFrame::Pong { reference }.to_text()],
-                ));
+                self.aside(conn, &ServerFrame::Pong { reference }, &mut effects);
             }
             ClientFrame::Unknown(reference) => {
                 let detail = "this server does not know frames of this type";
-                effects.push(error(conn, FrameErrorCode::UnknownType, detail, reference));
+                let code = FrameErrorCode::UnknownType;
+                self.error(conn, code, detail, reference, &mut effects);
+            }
+            ClientFrame::Invalid(code, detail, reference) => {
+                self.error(conn, code, detail, reference, &mut effects);
             }
             ClientFrame::Auth(_, reference) => {
                 let detail = "the token cannot be judged here";
-                effects.push(error(conn, FrameErrorCode::TokenInvalid, detail, reference));
+                let code = FrameErrorCode::TokenInvalid;
+                self.error(conn, code, detail, reference, &mut effects);
             }
         }
+        self.catch_up_presence(&mut effects);
         effects
     }
 
-    fn judge(&mut self, conn: ConnId, ack: ParkedAck, effects: &mut Vec<Effect>) {
-        let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) else {
-            return;
-        };
-        if ack.position.epoch != log.epoch {
-            let code = FrameErrorCode::EpochChanged;
-            let detail = "the position belongs to another epoch of the log";
-            effects.push(error(conn, code, detail, ack.reference));
-            return;
-        }
-        match link.delivery.ack(ack.position.seq, log.head_seq) {
-            Ok(true) => effects.push(Effect::Acked(link.device, link.delivery.acked())),
-            Ok(false) => {}
-            Err(AckError::BeyondHead) if ack.decided_by <= self.head_reads.1 => {
-                let code = FrameErrorCode::AckBeyondHead;
-                let detail = format!("the head of the log is {}", log.head_seq);
-                effects.push(error(conn, code, &detail, ack.reference));
-            }
-            Err(AckError::BeyondHead) => {
-                // One read at a time: what it does not decide waits for the next.
-                let (asked, answered) = &mut self.head_reads;
-                if *asked == *answered {
-                    *asked += 1;
-                    effects.push(Effect::ReadHead);
-                }
-                link.parked_ack = Some(ack);
-            }
-        }
-    }
-
-    /// The device acknowledged `position` by another way than its socket, and the store took it. What
-    /// counts is what the client named: its cursor may be further, if it lost what it had.
-    pub fn acked_elsewhere(&mut self, device: DeviceId, position: Position) -> Vec<Effect> {
+    /// The device has attached again somewhere, and that attachment is `attach_epoch`: an older one
+    /// that is here must go.
+    pub fn superseded(&mut self, device: DeviceId, attach_epoch: i64) -> Vec<Effect> {
+        let older = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.device == device && l.attach_epoch < attach_epoch)
+            .map(|(conn, _)| (*conn, CloseCode::Replaced))
+            .collect();
         let mut effects = Vec::new();
-        // In another life than the one known here it means nothing yet; the next look at the head tells.
-        let Some(log) = self.log.as_mut().filter(|l| l.epoch == position.epoch) else {
-            return effects;
-        };
-        // The store looked: the log reaches so far.
-        log.head_seq = log.head_seq.max(position.seq);
-        for link in self.links.values_mut().filter(|l| l.device == device) {
-            // It cannot be beyond the head.
-            let _ = link.delivery.ack(position.seq, log.head_seq);
-        }
-        self.pump(&mut effects);
+        self.close(older, &mut effects);
         effects
     }
 
     /// The connection ended by itself.
     pub fn detached(&mut self, conn: ConnId) -> Vec<Effect> {
-        self.links
-            .remove(&conn)
-            .map(|l| Effect::Detached(l.device))
-            .into_iter()
-            .collect()
+        let mut effects = Vec::new();
+        if let Some(link) = self.links.remove(&conn) {
+            effects.push(Effect::Detached(link.device));
+            self.tell_presence(true, &mut effects);
+        }
+        effects
     }
 
-    fn close(&mut self, conn: ConnId, code: CloseCode, effects: &mut Vec<Effect>) {
-        if let Some(link) = self.links.remove(&conn) {
-            effects.push(Effect::Close(conn, code));
-            effects.push(Effect::Detached(link.device));
+    fn close(&mut self, which: Vec<(ConnId, CloseCode)>, effects: &mut Vec<Effect>) {
+        if !which.is_empty() {
+            self.drop_links(which, effects);
+            self.tell_presence(true, effects);
+        }
+    }
+
+    fn drop_links(&mut self, which: Vec<(ConnId, CloseCode)>, effects: &mut Vec<Effect>) {
+        for (conn, code) in which {
+            if let Some(link) = self.links.remove(&conn) {
+                effects.push(Effect::Close(conn, code));
+                effects.push(Effect::Detached(link.device));
+            }
         }
     }
 
@@ -370,6 +353,19 @@ impl SessionCore {
             if let Some(load) = link.delivery.next_load(log.head_seq) {
                 effects.push(Effect::Load(*conn, load));
             }
+        }
+    }
+}
+
+impl Link {
+    fn cursor(&self, log: LogHead) -> Cursor {
+        Cursor {
+            device: self.device,
+            attach_epoch: self.attach_epoch,
+            position: Position {
+                epoch: log.epoch,
+                seq: self.delivery.acked(),
+            },
         }
     }
 }

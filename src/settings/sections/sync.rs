@@ -17,6 +17,12 @@ pub struct Sync {
     pub idle_secs: u64,
     /// Events on their way to a device that it has not acknowledged, at most.
     pub window_events: u32,
+    /// Bytes of events on their way to a device that it has not acknowledged, at most.
+    pub window_bytes: u32,
+    /// Seconds for which a device may owe an acknowledgement before it is let go.
+    pub progress_timeout_secs: u64,
+    /// Signals that a device may send a second.
+    pub signals_per_second: u32,
 }
 
 impl Sync {
@@ -28,6 +34,9 @@ impl Sync {
             cursor_flush_ms: from.number("sync.cursor_flush_ms", 1000, &(1..=60_000)),
             idle_secs: from.number("sync.idle_secs", 60, &(1..=86_400)),
             window_events: from.number("sync.window_events", 256, &(1..=4096)),
+            window_bytes: from.number("sync.window_bytes", 1 << 20, &(1..=1 << 26)),
+            progress_timeout_secs: from.number("sync.progress_timeout_secs", 60, &(1..=7200)),
+            signals_per_second: from.number("sync.signals_per_second", 20, &(1..=1000)),
         }
     }
 }

@@ -48,6 +48,7 @@ pub struct Socket {
     stream: WebSocketStream<Mute>,
     muted: Arc<AtomicBool>,
     pings: u64,
+    hears_presence: bool,
     pub welcome: Value,
 }
 
@@ -112,6 +113,7 @@ impl Socket {
                     stream,
                     muted,
                     pings: 0,
+                    hears_presence: false,
                     welcome: Value::Null,
                 })
             }
@@ -130,6 +132,18 @@ impl Socket {
         self
     }
 
+    /// Whether frames of presence are shown from now on; else they are passed over.
+    pub const fn hear_presence(&mut self, yes: bool) {
+        self.hears_presence = yes;
+    }
+
+    /// The next frame, which must say that exactly these devices are there.
+    pub async fn expect_presence(&mut self, ids: &[&str]) {
+        let devices: Vec<_> = ids.iter().map(|id| json!({"device_id": id})).collect();
+        let frame = self.next_frame("presence").await;
+        assert_eq!(frame, json!({"type": "presence", "devices": devices}));
+    }
+
     /// The epoch of the user's log.
     pub fn epoch(&self) -> String {
         self.welcome["epoch"].as_str().unwrap().to_owned()
@@ -146,8 +160,12 @@ impl Socket {
         loop {
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => {
-                    let frame = serde_json::from_str(&text)
+                    let frame: Value = serde_json::from_str(&text)
                         .unwrap_or_else(|_| panic!("not a JSON frame: {text}"));
+                    // It comes whenever another device comes or goes.
+                    if frame["type"] == "presence" && !self.hears_presence {
+                        continue;
+                    }
                     return Incoming::Frame(frame);
                 }
                 Some(Ok(Message::Close(frame))) => {

@@ -8,26 +8,32 @@ use crate::domain::{
     identity::ClientDeviceId,
     ids::{ConnId, DeviceId, Epoch},
     sync::{
-        CloseCode, FrameErrorCode, Load, LogHead, Position, Ref, ResyncReason, ServerFrame,
+        CloseCode, Cursor, Load, LogHead, Position, ResyncReason, ServerFrame, Signal, Window,
         WireEvent,
     },
 };
 
 /// What every session works by.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionConfig {
     /// This node's name, for the welcome.
     pub node: String,
-    /// Events that may be in flight to a device.
-    pub window: u32,
+    /// What may be in flight to a device.
+    pub window: Window,
     /// Time between pings.
     pub heartbeat: Duration,
     /// A device from which nothing was heard for so long is let go.
     pub heartbeat_timeout: Duration,
+    /// A device that owes an ack for so long is let go.
+    pub progress_timeout: Duration,
+    /// Signals that a device may send.
+    pub signals_per_second: u32,
+    /// Frames that a connection may have left unread before signals to it are dropped.
+    pub side_frames: usize,
 }
 
 /// A device that attaches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Attachment {
     /// Its connection.
     pub conn: ConnId,
@@ -37,6 +43,8 @@ pub struct Attachment {
     pub device_id: ClientDeviceId,
     /// Its durable cursor.
     pub acked_seq: i64,
+    /// Which of the device's attachments, on whatever node, this is: the highest wins.
+    pub attach_epoch: i64,
     /// Where the client says it is.
     pub since: Option<Position>,
     /// The connection was attached to an earlier life of the session: its client knows it already.
@@ -46,7 +54,7 @@ pub struct Attachment {
 }
 
 /// Something for the shell to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Send text frames, in this order.
     Send(ConnId, Vec<ByteString>),
@@ -59,9 +67,15 @@ pub enum Effect {
     /// Read the log's ends; answer with `head_read` or `head_failed`.
     ReadHead,
     /// The device's cursor moved: make it durable.
-    Acked(DeviceId, i64),
+    Acked(Cursor),
     /// The device is no longer attached: make its cursor durable soon.
     Detached(DeviceId),
+    /// Hand the device's signal to the user's sessions at other nodes.
+    Relay(ClientDeviceId, Signal),
+    /// Tell the user's sessions at other nodes which devices are attached here.
+    Present(Vec<ClientDeviceId>),
+    /// A signal was not sent to a connection that does not take what it is sent.
+    SignalDropped(ConnId),
 }
 
 pub(super) fn resync_frame(log: LogHead, reason: ResyncReason) -> ByteString {
@@ -77,20 +91,6 @@ pub(super) fn resync_frame(log: LogHead, reason: ResyncReason) -> ByteString {
         reason,
     }
     .to_text()
-}
-
-pub(super) fn error(
-    conn: ConnId,
-    code: FrameErrorCode,
-    detail: &str,
-    reference: Option<Ref>,
-) -> Effect {
-    let frame = ServerFrame::Error {
-        code,
-        detail: detail.to_owned(),
-        reference,
-    };
-    Effect::Send(conn, vec![frame.to_text()])
 }
 
 pub(super) fn texts(events: &[WireEvent]) -> Vec<ByteString> {

@@ -1,8 +1,9 @@
-//! Which devices are still there, and how they are let go: heartbeats, the ends of tokens, evictions.
+//! Which devices are still there, and how they are let go: heartbeats, acks that are owed, the ends
+//! of tokens, evictions.
 
 use std::time::{Duration, Instant};
 
-use super::{Effect, SessionCore};
+use super::{Effect, Link, SessionCore};
 use crate::domain::{
     ids::ConnId,
     sync::{CloseCode, ServerFrame},
@@ -13,10 +14,22 @@ impl SessionCore {
     #[must_use]
     pub fn next_tick(&self) -> Option<Instant> {
         let timeout = self.config.heartbeat_timeout;
-        self.links
-            .values()
-            .map(|l| l.next_ping.min(l.last_heard + timeout).min(l.token_until))
-            .min()
+        let links = self.links.values().map(|l| {
+            let due = l.next_ping.min(l.last_heard + timeout).min(l.token_until);
+            self.overdue_at(l).map_or(due, |at| due.min(at))
+        });
+        // Without a device here nobody asks who is elsewhere.
+        let due = links.min()?;
+        let silent = self.remote.values().map(|it| it.until).min();
+        Some(silent.map_or(due, |at| due.min(at)))
+    }
+
+    /// When a device that owes an ack is let go. What it said and could not be judged yet may have
+    /// been that ack.
+    fn overdue_at(&self, link: &Link) -> Option<Instant> {
+        let patience = self.config.progress_timeout;
+        let judged = link.parked_acks.is_empty();
+        link.delivery.overdue_at(patience).filter(|_| judged)
     }
 
     /// Something was heard from a device: a frame, or the answer to a ping.
@@ -34,47 +47,64 @@ impl SessionCore {
         }
     }
 
-    /// Judges tokens and heartbeats at `now`. `late` is how long the session itself was kept from
+    /// Judges tokens, heartbeats and progress at `now`. `late` is how long the session itself was kept from
     /// running since the tick was due: that time does not count against a device.
     pub fn tick(&mut self, now: Instant, late: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
-        let mut over = Vec::new();
-        for (conn, link) in &mut self.links {
+        for link in self.links.values_mut() {
             link.last_heard = (link.last_heard + late).min(now);
-            if now >= link.token_until {
-                over.push((*conn, CloseCode::TokenOver));
-            } else if now >= link.last_heard + self.config.heartbeat_timeout {
-                over.push((*conn, CloseCode::NoHeartbeat));
-            } else if now >= link.next_ping {
+            link.delivery.excuse(late, now);
+        }
+        let over = self.links.iter().filter_map(|(conn, link)| {
+            let silent = now >= link.last_heard + self.config.heartbeat_timeout;
+            let overdue = self.overdue_at(link).is_some_and(|at| now >= at);
+            let code = match () {
+                () if now >= link.token_until => CloseCode::TokenOver,
+                () if silent => CloseCode::NoHeartbeat,
+                () if overdue => CloseCode::NotAcking,
+                () => return None,
+            };
+            Some((*conn, code))
+        });
+        let over = over.collect();
+        self.close(over, &mut effects);
+        let mut pinged = false;
+        for (conn, link) in &mut self.links {
+            if now >= link.next_ping {
                 link.next_ping = now + self.config.heartbeat;
                 effects.push(Effect::Ping(*conn));
+                pinged = true;
             }
         }
-        for (conn, code) in over {
-            self.close(conn, code, &mut effects);
+        if pinged {
+            // So that other nodes notice when this one is gone.
+            effects.push(Effect::Present(self.present_here()));
         }
+        self.forget_silent_nodes(now, &mut effects);
         effects
     }
 
     /// The connection must go.
     pub fn evict(&mut self, conn: ConnId, code: CloseCode) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.close(conn, code, &mut effects);
+        self.close(vec![(conn, code)], &mut effects);
         effects
     }
 
     /// Every connection must go; each hears when to come back.
     pub fn evict_all(&mut self, retry_after: impl Fn() -> Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
-        for conn in self.links.keys().copied().collect::<Vec<_>>() {
+        let all: Vec<_> = self.links.keys().copied().collect();
+        for conn in &all {
             let retry_after_ms = u64::try_from(retry_after().as_millis()).unwrap_or(u64::MAX);
             let goodbye = ServerFrame::Goodbye {
                 reason: "going_away",
                 retry_after_ms,
             };
-            effects.push(Effect::Send(conn, vec![goodbye.to_text()]));
-            self.close(conn, CloseCode::GoingAway, &mut effects);
+            effects.push(Effect::Send(*conn, vec![goodbye.to_text()]));
         }
+        let all = all.into_iter().map(|conn| (conn, CloseCode::GoingAway));
+        self.close(all.collect(), &mut effects);
         effects
     }
 }

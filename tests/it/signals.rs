@@ -1,0 +1,85 @@
+//! What devices tell each other beside the log: signals, and who is there.
+
+use serde_json::{Value, json};
+
+use crate::support::{Device, Server, Socket};
+
+fn signal(to: &str, name: &str, data: &Value) -> Value {
+    json!({"type": "signal", "to": to, "name": name, "data": data, "ref": "s"})
+}
+
+/// Two devices of one user, connected.
+async fn pair(server: &Server) -> ((Device, Socket), (Device, Socket)) {
+    let first = server.api().newcomer("first").await;
+    let second = server.api().login(&first.phone, "second").await;
+    let sockets = (Socket::open(&first).await, Socket::open(&second).await);
+    ((first, sockets.0), (second, sockets.1))
+}
+
+both_engines! {
+    async fn everyone_hears_who_comes_and_goes(engine) {
+        let server = Server::start(engine).await;
+        let first = server.api().newcomer("first").await;
+        let second = server.api().login(&first.phone, "second").await;
+        let mut here = Socket::open(&first).await;
+        here.hear_presence(true);
+        here.expect_presence(&["first"]).await;
+        let mut there = Socket::open(&second).await;
+        there.hear_presence(true);
+        there.expect_presence(&["first", "second"]).await;
+        here.expect_presence(&["first", "second"]).await;
+        there.close().await;
+        here.expect_presence(&["first"]).await;
+        let stranger = server.api().newcomer("third").await;
+        Socket::open(&stranger).await.ping().await;
+        here.ping().await;
+    }
+
+    async fn a_signal_reaches_the_other_devices_and_is_not_kept(engine) {
+        let server = Server::start(engine).await;
+        let ((first, mut here), (_, mut there)) = pair(&server).await;
+        // As the sender wrote it, to the last digit.
+        let data = json!({"at": 1.5, "list": [null, true, "\u{1f3b5}"], "n": 9_007_199_254_740_993_i64});
+        here.send(signal("all", "player.play", &data)).await;
+        let heard = there.next_frame("signal").await;
+        let expected = json!({"type": "signal", "from_device_id": "first", "name": "player.play", "data": data});
+        assert_eq!(heard, expected);
+        there.send(signal("first", "anything:else", &Value::Null)).await;
+        let heard = here.next_frame("signal").await;
+        assert_eq!((&heard["from_device_id"], &heard["data"]), (&json!("second"), &Value::Null));
+        assert_eq!(first.head().await.0, 0, "not in the log");
+        here.close().await;
+        let mut again = Socket::open(&first).await;
+        again.ping().await;
+    }
+
+    async fn a_signal_that_cannot_be_is_refused_and_the_socket_stays(engine) {
+        let server = Server::start(engine).await;
+        let ((_, mut here), (_, mut there)) = pair(&server).await;
+        for (to, name, data, code) in [
+            ("third", "x", Value::Null, "device_not_attached"),
+            ("all", "", Value::Null, "invalid_signal"),
+            ("all", "no spaces", Value::Null, "invalid_signal"),
+            ("not a device!", "x", Value::Null, "invalid_signal"),
+            ("all", "x", json!("x".repeat(16 * 1024)), "invalid_signal"),
+        ] {
+            here.send(signal(to, name, &data)).await;
+            here.expect_error(code, "s").await;
+        }
+        there.ping().await;
+        here.send(json!({"type": "signal", "to": "all"})).await;
+        here.expect_close(4006).await;
+    }
+
+    async fn more_signals_than_may_be_are_dropped(engine) {
+        let server = Server::start(engine).await;
+        let ((_, mut here), (_, mut there)) = pair(&server).await;
+        for n in 0..60 {
+            here.send(signal("all", "tick", &json!(n))).await;
+        }
+        here.expect_error("rate_limited", "s").await;
+        for n in 0..20 {
+            assert_eq!(there.next_frame("signal").await["data"], n);
+        }
+    }
+}
