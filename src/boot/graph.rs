@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -15,8 +15,8 @@ use crate::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
         kernel::{Caps, Kernel, KernelMetrics, Place, RestartPolicy},
-        session::{self, SessionParts},
-        sync::{Attached, CursorKeeper, HeadWatcher, WatcherParts},
+        session::{self, SessionParts, Sessions},
+        sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
     },
     domain::{
         clock::World,
@@ -76,12 +76,15 @@ pub(super) async fn start(
         None => (None, None),
     };
     let draining = Arc::new(AtomicBool::new(false));
+    let told = Arc::<OnceLock<Sessions>>::default();
     let cursors = {
-        let (store, period) = (
-            store.clone(),
-            Duration::from_millis(settings.sync.cursor_flush_ms),
-        );
-        kernel.start(ROOT, move || CursorKeeper::new(store.clone(), period))
+        let parts = KeeperParts {
+            store: store.clone(),
+            attached: Arc::clone(&attached),
+            sessions: Arc::clone(&told),
+            period: Duration::from_millis(settings.sync.cursor_flush_ms),
+        };
+        kernel.start(ROOT, move || CursorKeeper::new(parts.clone()))
     };
     let parts = SessionParts {
         store: store.clone(),
@@ -97,6 +100,7 @@ pub(super) async fn start(
         access_life,
     };
     let sessions = session::sessions(kernel.clone(), parts);
+    told.get_or_init(|| sessions.clone());
     let heads = {
         let parts = WatcherParts {
             store: store.clone(),

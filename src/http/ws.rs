@@ -32,8 +32,8 @@ use crate::{
         Failure, Graph,
         kernel::{Ask, CallError, Handle, Life, Outlet, Push, Serve},
         session::{
-            Attach, AttachRefused, AttachedTo, Detached, Frame, Heard, RedeemTicket, ToDevice,
-            UserSession,
+            Attach, AttachRefused, AttachedTo, Detached, Frame, Heard, RedeemTicket, Resumed,
+            ToDevice, UserSession,
         },
     },
     domain::{
@@ -115,7 +115,7 @@ pub(super) async fn connect(
         conn,
         caller,
         position: since,
-        epoch: None,
+        resumed: None,
         graph: graph.get_ref().clone(),
         session: None,
         fragments: None,
@@ -206,8 +206,8 @@ struct DeviceConnection {
     caller: Caller,
     /// Where the client last said it is: from there it goes on when the session was made anew.
     position: Option<Position>,
-    /// The epoch of the log that the client knows, once attached.
-    epoch: Option<Epoch>,
+    /// What it is attached to, with the epoch of the log that the client knows.
+    resumed: Option<Resumed>,
     graph: Graph,
     /// Once attached.
     session: Option<Handle<UserSession>>,
@@ -227,7 +227,7 @@ impl DeviceConnection {
             conn: self.conn,
             caller: self.caller.clone(),
             since: self.position,
-            resumed: self.epoch,
+            resumed: self.resumed,
             outlet: Outlet::from(ctx.address().recipient()),
         };
         let (sessions, user) = (self.graph.sessions.clone(), self.caller.user);
@@ -245,7 +245,7 @@ impl DeviceConnection {
         reply: Result<Result<AttachedTo, AttachRefused>, CallError>,
         ctx: &mut Ctx,
     ) {
-        let AttachedTo { life, epoch } = match reply {
+        let to = match reply {
             Ok(Ok(to)) => to,
             Ok(Err(AttachRefused(code))) => return self.close(code, ctx),
             Err(_) => return self.close(CloseCode::TryAgainLater, ctx),
@@ -255,8 +255,8 @@ impl DeviceConnection {
             return self.close(CloseCode::TryAgainLater, ctx);
         };
         self.session = Some(session.clone());
-        self.epoch = Some(epoch);
-        let ended = async move { session.life_after(Life::Up(life)).await };
+        self.resumed = Some(to.resumed());
+        let ended = async move { session.life_after(Life::Up(to.life)).await };
         ctx.spawn(ended.into_actor(self).map(|next, it, ctx| match next {
             Life::Up(_) | Life::Restarting => it.attach(REATTACH, ctx),
             Life::Quarantined(_) | Life::Stopped => it.close(CloseCode::TryAgainLater, ctx),
@@ -293,7 +293,7 @@ impl DeviceConnection {
         let older = |known: Position| known.epoch == to.epoch && known.seq >= to.seq;
         if !self.position.is_some_and(older) {
             self.position = Some(to);
-            self.epoch = self.epoch.and(Some(to.epoch));
+            self.resumed = self.resumed.map(|it| it.at(to.epoch));
         }
     }
 

@@ -47,6 +47,8 @@ constraints! {
     DevicePlatform = "devices_platform_check", Report::Name;
     /// Cursors are not negative.
     DeviceAckedSeq = "devices_acked_seq_check", Report::Name;
+    /// Attach epochs are not negative.
+    DeviceAttachEpoch = "devices_attach_epoch_check", Report::Name;
     /// One code a phone.
     SmsCodePhone = "sms_codes_pkey", Report::Columns("sms_codes.phone");
     /// Tries are not negative.

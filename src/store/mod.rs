@@ -40,7 +40,7 @@ pub use lock::{DataLock, LockError};
 pub use metrics::StoreMetrics;
 pub use redis::{Hint, Hints, HintsError};
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
-pub use sync::{AttachState, CursorAck, LogPage};
+pub use sync::{AttachState, CursorAck, LogPage, Superseded, TrimPage, Trimmed};
 use tokio::{runtime::Handle, time::timeout};
 
 use self::{error::Failed, group::Writer};

@@ -1,6 +1,8 @@
-//! Hints between nodes by Redis: "this user's log has grown to here".
+//! Hints between nodes by Redis: "this user's log has grown to here", "this device attached here".
 //!
-//! Owns the connection to Redis and what this node listens for. A hint may be lost, and often is
+//! Owns the connection to Redis and what this node listens for, one channel a user. A text on it is
+//! the ends of the log, or begins with a word that says what it is and in which version; one that a
+//! node does not know it passes over, so that nodes of two releases may share a Redis. A hint may be lost, and often is
 //! when Redis is away: the head watcher finds by itself what no hint told. Nothing here is truth,
 //! and nobody waits for it.
 
@@ -13,23 +15,23 @@ use std::{
     time::Duration,
 };
 
+use crate::domain::{
+    ids::{DeviceId, UserId},
+    sync::LogHead,
+};
 use redis::{
     Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 use tokio::{runtime::Handle, sync::mpsc, time::MissedTickBehavior};
-use uuid::Uuid;
-
-use crate::domain::{
-    ids::{Epoch, UserId},
-    sync::LogHead,
-};
 
 /// What a node hears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
     /// A user's log has these ends.
     Head(UserId, LogHead),
+    /// A device of a user attached, here or elsewhere, and its newest connection is this one.
+    Attached(UserId, DeviceId, i64),
     /// From now on hints for this user arrive; what came before has to be looked up.
     Listening(UserId),
 }
@@ -41,7 +43,7 @@ pub struct HintsError(String);
 
 #[derive(Debug)]
 enum Order {
-    Publish(UserId, LogHead),
+    Publish(UserId, String),
     Listen(UserId),
     Unlisten(UserId),
 }
@@ -62,6 +64,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// How often Redis is asked whether it lives.
 const PROBE: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "listen-stream:log:";
+/// Begins the text of [`Hint::Attached`].
+const ATTACHED: &str = "attached/1";
 
 impl Hints {
     /// Connects in the background, now and whenever the connection is lost.
@@ -107,7 +111,12 @@ impl Hints {
 
     /// Tells the other nodes where a user's log ends.
     pub fn publish(&self, user: UserId, log: LogHead) {
-        self.order(Order::Publish(user, log));
+        self.order(Order::Publish(user, write_head(log)));
+    }
+
+    /// Tells the other nodes that a device's newest connection is on this one.
+    pub fn attached(&self, user: UserId, device: DeviceId, attach_epoch: i64) {
+        self.order(Order::Publish(user, write_attached(device, attach_epoch)));
     }
 
     /// Hints for this user are wanted.
@@ -151,8 +160,12 @@ fn hear(info: &PushInfo, heard: &mpsc::Sender<Hint>, up: &AtomicBool) {
     }
 }
 
-fn write(log: LogHead) -> String {
+fn write_head(log: LogHead) -> String {
     format!("{} {} {}", log.epoch, log.head_seq, log.floor_seq)
+}
+
+fn write_attached(device: DeviceId, attach_epoch: i64) -> String {
+    format!("{ATTACHED} {device} {attach_epoch}")
 }
 
 fn read(channel: &[u8], text: &[u8]) -> Option<Hint> {
@@ -161,17 +174,23 @@ fn read(channel: &[u8], text: &[u8]) -> Option<Hint> {
         .strip_prefix(CHANNEL)?
         .parse()
         .ok()?;
-    let mut parts = std::str::from_utf8(text).ok()?.splitn(3, ' ');
-    let epoch = Epoch(parts.next()?.parse::<Uuid>().ok()?);
-    let (head_seq, floor_seq) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(Hint::Head(
-        user,
-        LogHead {
-            epoch,
-            head_seq,
-            floor_seq,
-        },
-    ))
+    let words: Vec<&str> = std::str::from_utf8(text).ok()?.splitn(4, ' ').collect();
+    match words.as_slice() {
+        [ATTACHED, device, attach_epoch] => Some(Hint::Attached(
+            user,
+            device.parse().ok()?,
+            attach_epoch.parse().ok()?,
+        )),
+        [epoch, head_seq, floor_seq] => Some(Hint::Head(
+            user,
+            LogHead {
+                epoch: epoch.parse().ok()?,
+                head_seq: head_seq.parse().ok()?,
+                floor_seq: floor_seq.parse().ok()?,
+            },
+        )),
+        _ => None,
+    }
 }
 
 struct Worker {
@@ -209,8 +228,8 @@ impl Worker {
         let (mut more, mut any) = (HashSet::new(), false);
         for order in orders.drain(..) {
             match order {
-                Order::Publish(user, log) => {
-                    publish.publish(channel(user), write(log)).ignore();
+                Order::Publish(user, text) => {
+                    publish.publish(channel(user), text).ignore();
                     any = true;
                 }
                 Order::Listen(user) => {
@@ -289,20 +308,42 @@ impl Worker {
 mod tests {
     use proptest::prelude::*;
 
+    use uuid::Uuid;
+
     use super::*;
+    use crate::domain::ids::Epoch;
 
     proptest! {
         #[test]
-        fn a_hint_is_read_as_it_was_written(user: u128, epoch: u128, head in 0..i64::MAX, floor in 0..i64::MAX) {
+        fn a_hint_is_read_as_it_was_written(user: u128, id: u128, head in 0..i64::MAX, floor in 0..i64::MAX) {
             let user = UserId(Uuid::from_u128(user));
-            let log = LogHead { epoch: Epoch(Uuid::from_u128(epoch)), head_seq: head, floor_seq: floor };
-            let hint = read(channel(user).as_bytes(), write(log).as_bytes());
+            let channel = channel(user);
+            let log = LogHead { epoch: Epoch(Uuid::from_u128(id)), head_seq: head, floor_seq: floor };
+            let hint = read(channel.as_bytes(), write_head(log).as_bytes());
             prop_assert_eq!(hint, Some(Hint::Head(user, log)));
+            let device = DeviceId(Uuid::from_u128(id));
+            let hint = read(channel.as_bytes(), write_attached(device, head).as_bytes());
+            prop_assert_eq!(hint, Some(Hint::Attached(user, device, head)));
         }
 
         #[test]
         fn any_text_is_read_without_harm(channel: Vec<u8>, text: Vec<u8>) {
             let _ = read(&channel, &text);
+        }
+    }
+
+    #[test]
+    fn what_another_release_says_is_passed_over() {
+        let user = channel(UserId(Uuid::from_u128(7)));
+        let id = Uuid::from_u128(9);
+        for text in [
+            format!("attached/2 {id} 4"),
+            format!("attached/1 {id} 4 more"),
+            format!("attached/1 {id}"),
+            format!("{id} 4 3 2"),
+            "dance/1 now".to_owned(),
+        ] {
+            assert_eq!(read(user.as_bytes(), text.as_bytes()), None, "{text}");
         }
     }
 

@@ -33,8 +33,7 @@ impl UserSession {
                 Effect::ReadHead => self.read_head(cx),
                 Effect::Acked(cursor) => {
                     // A cursor that the keeper loses costs a repetition, never an event.
-                    let (device, acked_seq) = (cursor.device, cursor.position.seq);
-                    let _ = self.parts.cursors.tell(Advance { device, acked_seq });
+                    let _ = self.parts.cursors.tell(Advance(cursor));
                 }
                 Effect::Detached(_) => {
                     let _ = self.parts.cursors.tell(Flush);

@@ -14,6 +14,7 @@ use crate::{
         library::{Favorite, FavoriteKey, FavoriteType},
         sync::{ClientFrame, CloseCode, EventView, LogHead, Position, Seen},
     },
+    store::Superseded,
 };
 
 macro_rules! asks {
@@ -43,6 +44,8 @@ asks! {
     Control Heard -> ();
     Control Detached -> ();
     Control HeadSeen -> ();
+    Control HeadHinted -> ();
+    Control Superseded -> ();
     Control LookAtHead -> ();
     Control Recheck -> ();
     Control Drain -> ();
@@ -200,10 +203,20 @@ pub struct Attach {
     pub caller: Caller,
     /// Where the client says it is.
     pub since: Option<Position>,
-    /// The epoch that its client knows, if it was attached to an earlier life of the session.
-    pub resumed: Option<Epoch>,
+    /// What it was attached to, if that was an earlier life of the session: it attaches as the same
+    /// connection, and is refused if its device has a newer one.
+    pub resumed: Option<Resumed>,
     /// The way to it.
     pub outlet: Outlet<ToDevice>,
+}
+
+/// What a connection that attaches again was attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// The epoch that its client knows.
+    pub epoch: Epoch,
+    /// Its place among the connections of its device.
+    pub attach_epoch: i64,
 }
 
 /// What a connection was attached to.
@@ -213,6 +226,28 @@ pub struct AttachedTo {
     pub life: u32,
     /// The epoch of the log that its client was told of.
     pub epoch: Epoch,
+    /// Its place among the connections of its device, on all nodes: the highest is the one that
+    /// counts.
+    pub attach_epoch: i64,
+}
+
+impl AttachedTo {
+    /// With what the connection attaches again.
+    #[must_use]
+    pub const fn resumed(self) -> Resumed {
+        Resumed {
+            epoch: self.epoch,
+            attach_epoch: self.attach_epoch,
+        }
+    }
+}
+
+impl Resumed {
+    /// The same, its client having been told of another epoch since.
+    #[must_use]
+    pub const fn at(self, epoch: Epoch) -> Self {
+        Self { epoch, ..self }
+    }
 }
 
 /// Why a connection was not attached, as its close frame says.
@@ -239,6 +274,12 @@ pub struct Detached(pub ConnId);
 /// The ends of the log, as the head watcher read them.
 #[derive(Debug)]
 pub struct HeadSeen(pub Seen);
+
+/// The ends of the log, as another node told them, and when they arrived. They may be old, also where
+/// they arrive only now: of another life of the log they mean no more than that the log should be
+/// looked at.
+#[derive(Debug)]
+pub struct HeadHinted(pub Seen);
 
 /// Hints of other nodes arrive from now on: look up what came before.
 #[derive(Debug)]

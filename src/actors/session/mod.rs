@@ -13,7 +13,7 @@ mod reads;
 mod socket;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -21,9 +21,9 @@ use std::{
 use chrono::TimeDelta;
 pub use messages::{
     AckChanges, AckReply, Attach, AttachRefused, AttachedTo, ChangesReply, Detached, Done, Drain,
-    Frame, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, LookAtHead, Profile,
-    PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite,
-    Rotate, RotateReply, ToDevice,
+    Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, LookAtHead,
+    Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite,
+    RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
 };
 use serde::Serialize;
 
@@ -94,6 +94,8 @@ pub fn sessions(kernel: Kernel, parts: SessionParts) -> Sessions {
 #[derive(Debug)]
 struct Link {
     caller: Caller,
+    /// Its place among the connections of its device.
+    attach_epoch: i64,
     outlet: Outlet<ToDevice>,
 }
 
@@ -103,6 +105,8 @@ struct Attaching {
     device: DeviceId,
     /// What happened meanwhile that keeps it from being attached.
     refused: Option<CloseCode>,
+    /// The highest attach epoch of its device that was told meanwhile.
+    seen_epoch: i64,
 }
 
 /// See the module.
@@ -115,6 +119,8 @@ pub struct UserSession {
     /// Connections whose attachment is being read from the store.
     attaching: HashMap<ConnId, Attaching>,
     turns: Fifo,
+    /// New connections attach one after another: of one device the last to come is the newest.
+    attach_turns: Fifo,
     /// When the core wants to be called next.
     tick: Option<(Instant, Timer)>,
     /// A failed read of the log is to be tried again.
@@ -153,6 +159,7 @@ impl UserSession {
             links: HashMap::new(),
             attaching: HashMap::new(),
             turns: Fifo::default(),
+            attach_turns: Fifo::default(),
             tick: None,
             retrying: false,
             listening: false,
@@ -179,7 +186,11 @@ impl UserSession {
     }
 
     fn publish_attached(&mut self) {
-        let devices: HashSet<DeviceId> = self.links.values().map(|l| l.caller.device).collect();
+        let mut devices: HashMap<DeviceId, i64> = HashMap::new();
+        for link in self.links.values() {
+            let newest = devices.entry(link.caller.device).or_default();
+            *newest = link.attach_epoch.max(*newest);
+        }
         let listening = !devices.is_empty();
         if let Some(hints) = &self.parts.hints
             && std::mem::replace(&mut self.listening, listening) != listening

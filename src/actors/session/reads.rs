@@ -72,8 +72,8 @@ async fn read_changes(
 ) -> Result<ChangesReply, StoreError> {
     let after = match it.since {
         Some(since) => since,
-        None => match store.device_attach(deadline, user, it.device).await? {
-            Some(state) => state.acked_seq,
+        None => match store.device_cursor(deadline, user, it.device).await? {
+            Some(acked_seq) => acked_seq,
             None => return Ok(ChangesReply::NoDevice),
         },
     };

@@ -5,8 +5,8 @@ use std::{sync::atomic::Ordering, time::Instant};
 use super::{
     Attaching, Link, UserSession,
     messages::{
-        Attach, AttachRefused, AttachedTo, Detached, Drain, Frame, HeadSeen, Heard, LookAtHead,
-        Recheck, ToDevice,
+        Attach, AttachRefused, AttachedTo, Detached, Drain, Frame, HeadHinted, HeadSeen, Heard,
+        LookAtHead, Recheck, Resumed, ToDevice,
     },
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         ids::{ConnId, DeviceId},
         sync::{Attachment, ClientFrame, CloseCode, Seen},
     },
-    store::{AttachState, StoreError},
+    store::{AttachState, StoreError, Superseded},
 };
 
 impl UserSession {
@@ -27,29 +27,49 @@ impl UserSession {
         state: Result<Option<AttachState>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) -> Result<AttachedTo, AttachRefused> {
-        let refused = self.attaching.remove(&it.conn).and_then(|a| a.refused);
+        let meanwhile = self.attaching.remove(&it.conn);
         let state = match state {
             Ok(Some(state)) => state,
             Ok(None) => return Err(AttachRefused(CloseCode::DeviceRemoved)),
             Err(_) => return Err(AttachRefused(CloseCode::TryAgainLater)),
         };
-        if let Some(code) = refused {
+        let device = it.caller.device;
+        let attach_epoch = if let Some(Resumed { attach_epoch, .. }) = it.resumed {
+            attach_epoch
+        } else {
+            if let Some(hints) = &self.parts.hints {
+                hints.attached(self.user, device, state.attach_epoch);
+            }
+            state.attach_epoch
+        };
+        if let Some(code) = meanwhile.as_ref().and_then(|a| a.refused) {
             return Err(AttachRefused(code));
+        }
+        let newest = meanwhile
+            .map_or(0, |a| a.seen_epoch)
+            .max(state.attach_epoch);
+        if newest > attach_epoch {
+            return Err(AttachRefused(CloseCode::Replaced));
+        }
+        if newest < attach_epoch {
+            // The database fell back to an older state: nothing that is held counts any more.
+            return Err(AttachRefused(CloseCode::TryAgainLater));
         }
         let attachment = Attachment {
             conn: it.conn,
-            device: it.caller.device,
+            device,
             device_id: it.caller.device_id.clone(),
             acked_seq: state.acked_seq,
-            attach_epoch: 0,
+            attach_epoch,
             since: it.since,
-            resumed: it.resumed,
+            resumed: it.resumed.map(|resumed| resumed.epoch),
             token_until: token_until(&it.caller, cx),
         };
         self.links.insert(
             it.conn,
             Link {
                 caller: it.caller,
+                attach_epoch,
                 outlet: it.outlet,
             },
         );
@@ -72,6 +92,7 @@ impl UserSession {
         Ok(AttachedTo {
             life: cx.life,
             epoch: state.log.epoch,
+            attach_epoch,
         })
     }
 
@@ -161,18 +182,41 @@ impl Serve<Attach> for UserSession {
             // The device came with a newer connection while the session was being made anew.
             return Reply::Now(Err(AttachRefused(CloseCode::Replaced)));
         }
-        // Reads may end in any order: the connection that came last is the one that stays.
+        // The connection that came last is the one that stays.
         for older in self.attaching.values_mut().filter(|a| is_here(a.device)) {
             older.refused.get_or_insert(CloseCode::Replaced);
         }
-        let refused = None;
-        self.attaching
-            .insert(it.conn, Attaching { device, refused });
-        let read = async move { store.device_attach(deadline, user, device).await };
-        let asked_at = cx.world.instant();
-        Reply::later(read, move |session: &mut Self, state, cx| {
-            session.attach(it, asked_at, state, cx)
-        })
+        let attaching = Attaching {
+            device,
+            refused: None,
+            seen_epoch: 0,
+        };
+        self.attaching.insert(it.conn, attaching);
+        let held = it.resumed.map(|resumed| resumed.attach_epoch);
+        // Writes may end in any order: the next one begins when this one has.
+        let turn = held.is_none().then(|| self.attach_turns.turn());
+        let world = cx.world.clone();
+        let attaching = async move {
+            if let Some(turn) = turn {
+                // The sender is dropped only with the session, and this future with it.
+                let _ = turn.await;
+            }
+            let asked_at = world.instant();
+            if asked_at >= deadline {
+                return (asked_at, Err(StoreError::Deadline));
+            }
+            let state = store.device_attach(deadline, user, device, held).await;
+            (asked_at, state)
+        };
+        Reply::later(
+            attaching,
+            move |session: &mut Self, (asked_at, state), cx| {
+                if held.is_none() {
+                    session.attach_turns.done();
+                }
+                session.attach(it, asked_at, state, cx)
+            },
+        )
     }
 }
 
@@ -225,6 +269,27 @@ impl Serve<HeadSeen> for UserSession {
     }
 }
 
+impl Serve<HeadHinted> for UserSession {
+    fn serve(&mut self, it: HeadHinted, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let epoch = it.0.log.epoch;
+        if self.core.log().is_some_and(|known| known.epoch == epoch) {
+            return self.serve(HeadSeen(it.0), cx);
+        }
+        self.serve(LookAtHead, cx)
+    }
+}
+
+impl Serve<Superseded> for UserSession {
+    fn serve(&mut self, it: Superseded, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let is_here = |device: DeviceId| device == it.device;
+        for attaching in self.attaching.values_mut().filter(|a| is_here(a.device)) {
+            attaching.seen_epoch = it.attach_epoch.max(attaching.seen_epoch);
+        }
+        let effects = self.core.superseded(it.device, it.attach_epoch);
+        self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
 impl Serve<LookAtHead> for UserSession {
     fn serve(&mut self, _: LookAtHead, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if !self.links.is_empty() {

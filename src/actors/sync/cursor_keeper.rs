@@ -2,26 +2,31 @@
 //!
 //! Owns the cursors that moved and are not yet stored. Sessions tell it [`Advance`] with each ack
 //! and [`Flush`] at each detach; shutdown asks for a last flush. A cursor that it loses with a crash
-//! costs a repetition of events, never a loss. It never moves a cursor back.
+//! costs a repetition of events, never a loss. It never moves a cursor back, and the store refuses
+//! those of connections that were replaced: their sessions are told.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde::Serialize;
+use tokio::sync::oneshot;
 
+use super::Attached;
 use crate::{
-    actors::kernel::{Ask, Class, Cx, Deadline, Reply, Serve, Unit},
-    domain::ids::DeviceId,
-    store::{Store, StoreError},
+    actors::{
+        kernel::{Ask, Class, Cx, Reply, Serve, Unit},
+        session::Sessions,
+    },
+    domain::{ids::DeviceId, sync::Cursor},
+    store::{Store, StoreError, Superseded},
 };
 
 /// A device acknowledged everything up to here.
 #[derive(Debug)]
-pub struct Advance {
-    /// The device.
-    pub device: DeviceId,
-    /// Its cursor.
-    pub acked_seq: i64,
-}
+pub struct Advance(pub Cursor);
 
 impl Ask for Advance {
     type Reply = ();
@@ -37,15 +42,31 @@ impl Ask for Flush {
     const CLASS: Class = Class::Control;
 }
 
+/// What the keeper works with.
+#[derive(Debug, Clone)]
+pub struct KeeperParts {
+    pub(crate) store: Store,
+    pub(crate) attached: Arc<Attached>,
+    /// Whom to tell of devices that attached elsewhere. Sessions know the keeper, so it is known to
+    /// them before they are to it.
+    pub(crate) sessions: Arc<OnceLock<Sessions>>,
+    /// Cursors are stored after so long at the latest.
+    pub period: Duration,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct CursorKeeper {
-    store: Store,
-    period: Duration,
-    pending: HashMap<DeviceId, i64>,
+    parts: KeeperParts,
+    pending: HashMap<DeviceId, Cursor>,
     /// One batch at a time: a device's cursors arrive in order.
     flushing: bool,
+    /// Who waits for the batch that is under way.
+    in_batch: Vec<oneshot::Sender<()>>,
+    /// Who waits for the one after it.
+    for_next: Vec<oneshot::Sender<()>>,
     failed: u64,
+    superseded: u64,
 }
 
 /// What the keeper shows of itself.
@@ -54,59 +75,93 @@ pub struct CursorKeeperView {
     pending: usize,
     flushing: bool,
     failed: u64,
+    superseded: u64,
 }
 
 impl CursorKeeper {
     /// How long a batch may take.
     const BUDGET: Duration = Duration::from_secs(5);
 
-    /// Flushes at least each `period`.
+    /// Nothing is pending.
     #[must_use]
-    pub fn new(store: Store, period: Duration) -> Self {
+    pub fn new(parts: KeeperParts) -> Self {
         Self {
-            store,
-            period,
+            parts,
             pending: HashMap::new(),
             flushing: false,
+            in_batch: Vec::new(),
+            for_next: Vec::new(),
             failed: 0,
+            superseded: 0,
         }
     }
 
-    fn merge(&mut self, device: DeviceId, acked_seq: i64) {
-        let cursor = self.pending.entry(device).or_insert(acked_seq);
-        *cursor = (*cursor).max(acked_seq);
-    }
-
-    fn take(&mut self) -> Vec<(DeviceId, i64)> {
-        self.pending.drain().collect()
-    }
-
-    fn stored(&mut self, batch: &[(DeviceId, i64)], result: Result<(), StoreError>) {
-        if result.is_err() {
-            self.failed += 1;
-            for (device, seq) in batch {
-                self.merge(*device, *seq);
-            }
-        }
-    }
-
+    /// Starts a batch of what is pending, unless one is under way.
     fn flush(&mut self, cx: &mut Cx<'_, Self>) {
-        if self.flushing || self.pending.is_empty() {
+        if self.flushing {
+            return;
+        }
+        if self.pending.is_empty() {
+            answer(&mut self.for_next);
             return;
         }
         self.flushing = true;
-        let batch = self.take();
-        let (store, deadline) = (self.store.clone(), cx.world.instant() + Self::BUDGET);
+        self.in_batch = std::mem::take(&mut self.for_next);
+        let batch: Vec<Cursor> = self.pending.drain().map(|(_, cursor)| cursor).collect();
+        let store = self.parts.store.clone();
+        let deadline = cx.world.instant() + Self::BUDGET;
         cx.spawn(
             async move {
                 let result = store.cursors_advance(deadline, &batch).await;
                 (batch, result)
             },
-            |keeper, (batch, result), _| {
-                keeper.flushing = false;
-                keeper.stored(&batch, result);
-            },
+            |keeper, (batch, result), cx| keeper.flushed(&batch, result, cx),
         );
+    }
+
+    fn flushed(
+        &mut self,
+        batch: &[Cursor],
+        result: Result<Vec<Superseded>, StoreError>,
+        cx: &mut Cx<'_, Self>,
+    ) {
+        self.flushing = false;
+        if let Ok(superseded) = result {
+            superseded.into_iter().for_each(|it| self.tell(it));
+        } else {
+            self.failed += 1;
+            for &cursor in batch {
+                // What came meanwhile is newer.
+                let newer = self.pending.get(&cursor.device);
+                let kept = newer.map_or(cursor, |newer| cursor.merged(*newer));
+                self.pending.insert(cursor.device, kept);
+            }
+        }
+        answer(&mut self.in_batch);
+        if !self.for_next.is_empty() {
+            self.flush(cx);
+        }
+    }
+
+    /// A device attached anew, and this node may not know.
+    fn tell(&mut self, it: Superseded) {
+        self.superseded += 1;
+        let Some(sessions) = self.parts.sessions.get() else {
+            return;
+        };
+        for user in self.parts.attached.matching(it.device.0) {
+            if let Some(session) = sessions.find(&user) {
+                // One that is not up finds it out when its devices attach again.
+                let _ = session.tell(it);
+            }
+        }
+    }
+}
+
+fn answer(waiting: &mut Vec<oneshot::Sender<()>>) {
+    for asked in waiting.drain(..) {
+        // One who no longer waits needs no answer.
+        let _ = asked.send(());
     }
 }
 
@@ -115,7 +170,7 @@ impl Unit for CursorKeeper {
     type View = CursorKeeperView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        cx.every(self.period, Self::flush);
+        cx.every(self.parts.period, Self::flush);
     }
 
     fn view(&self) -> CursorKeeperView {
@@ -123,44 +178,36 @@ impl Unit for CursorKeeper {
             pending,
             flushing,
             failed,
+            superseded,
             ..
         } = self;
         CursorKeeperView {
             pending: pending.len(),
             flushing: *flushing,
             failed: *failed,
+            superseded: *superseded,
         }
     }
 }
 
 impl Serve<Advance> for CursorKeeper {
-    fn serve(&mut self, it: Advance, _: &mut Cx<'_, Self>) -> Reply<Self, ()> {
-        self.merge(it.device, it.acked_seq);
+    fn serve(&mut self, Advance(cursor): Advance, _: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let known = self.pending.entry(cursor.device).or_insert(cursor);
+        *known = known.merged(cursor);
         Reply::Now(())
     }
 }
 
 impl Serve<Flush> for CursorKeeper {
     fn serve(&mut self, _: Flush, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
-        let Some(deadline) = cx.deadline else {
+        if cx.deadline.is_none() {
             self.flush(cx);
             return Reply::Now(());
-        };
-        let (store, batch) = (self.store.clone(), self.take());
-        Reply::later(
-            flush_now(store, deadline, batch),
-            |keeper: &mut Self, (batch, result), _| {
-                keeper.stored(&batch, result);
-            },
-        )
+        }
+        // What is in a batch that is under way comes back if that fails: it is waited for too.
+        let (stored, waiting) = oneshot::channel();
+        self.for_next.push(stored);
+        self.flush(cx);
+        Reply::later(waiting, |_, _, _| ())
     }
-}
-
-async fn flush_now(
-    store: Store,
-    deadline: Deadline,
-    batch: Vec<(DeviceId, i64)>,
-) -> (Vec<(DeviceId, i64)>, Result<(), StoreError>) {
-    let result = store.cursors_advance(deadline, &batch).await;
-    (batch, result)
 }

@@ -1,22 +1,26 @@
-//! Looks at the heads of all attached users' logs, so that a hint may be lost without harm.
+//! Looks at the heads of all attached users' logs, and at whether their devices have attached anew
+//! elsewhere, so that a hint may be lost without harm.
 //!
-//! Owns a timer and what other nodes hint. Reads the heads in one batched query and tells each
-//! user's session; a change made through another node is noticed at most one period late, or five
-//! where hints arrive or there is no other node.
+//! Owns a timer and what other nodes hint. Reads in batched queries and tells each user's session; a
+//! change made through another node is noticed at most one period late, or five where hints arrive
+//! or there is no other node.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 
-use super::attached::Attached;
+use super::attached::{Attached, AttachedDevice};
 use crate::{
     actors::{
-        kernel::{Cx, Unit},
-        session::{HeadSeen, LookAtHead, Sessions},
+        kernel::{Ask, Cx, Serve, Unit},
+        session::{HeadHinted, HeadSeen, LookAtHead, Sessions, UserSession},
     },
-    domain::{ids::UserId, sync::Seen},
-    store::{Engine, Hint, Hints, Store},
+    domain::{
+        ids::{DeviceId, UserId},
+        sync::Seen,
+    },
+    store::{Engine, Hint, Hints, Store, Superseded},
 };
 
 /// What the watcher works with.
@@ -41,6 +45,7 @@ pub struct HeadWatcher {
     looks: u64,
     failed: u64,
     hinted: u64,
+    superseded: u64,
 }
 
 /// What the watcher shows of itself.
@@ -51,6 +56,7 @@ pub struct HeadWatcherView {
     looks: u64,
     failed: u64,
     hinted: u64,
+    superseded: u64,
 }
 
 impl HeadWatcher {
@@ -69,6 +75,7 @@ impl HeadWatcher {
             looks: 0,
             failed: 0,
             hinted: 0,
+            superseded: 0,
         }
     }
 
@@ -93,26 +100,52 @@ impl HeadWatcher {
             return;
         }
         (self.reading, self.waited) = (true, 0);
+        let here = self.parts.attached.devices();
         let (store, asked_at) = (self.parts.store.clone(), cx.world.instant());
+        let deadline = asked_at + Self::BUDGET;
         cx.spawn(
-            async move { store.log_heads(asked_at + Self::BUDGET, &users).await },
-            move |watcher, heads, _| {
+            async move {
+                let heads = store.log_heads(deadline, &users).await;
+                let devices: Vec<DeviceId> = here.iter().map(|it| it.device).collect();
+                let epochs = store.attach_epochs(deadline, &devices).await;
+                (heads, here, epochs)
+            },
+            move |watcher, (heads, here, epochs), _| {
                 watcher.reading = false;
                 watcher.looks += 1;
-                match heads {
-                    Ok(heads) => heads
-                        .into_iter()
-                        .for_each(|(user, log)| watcher.tell(user, Seen { log, asked_at })),
-                    Err(_) => watcher.failed += 1,
+                watcher.failed += u64::from(heads.is_err() || epochs.is_err());
+                for (user, log) in heads.unwrap_or_default() {
+                    watcher.tell(user, HeadSeen(Seen { log, asked_at }));
                 }
+                watcher.compare(&here, epochs.unwrap_or_default());
             },
         );
     }
 
-    fn tell(&self, user: UserId, seen: Seen) {
+    /// Tells of devices whose newest connection is not the one that was here when it was looked up.
+    fn compare(&mut self, here: &[AttachedDevice], stored: Vec<(DeviceId, i64)>) {
+        let stored: HashMap<DeviceId, i64> = stored.into_iter().collect();
+        for it in here {
+            let newest = stored.get(&it.device).copied();
+            if let Some(attach_epoch) = newest.filter(|newest| *newest > it.attach_epoch) {
+                self.superseded += 1;
+                let device = it.device;
+                let superseded = Superseded {
+                    device,
+                    attach_epoch,
+                };
+                self.tell(it.user, superseded);
+            }
+        }
+    }
+
+    fn tell<M: Ask<Reply = ()>>(&self, user: UserId, what: M)
+    where
+        UserSession: Serve<M>,
+    {
         if let Some(session) = self.parts.sessions.find(&user) {
-            // A session that is not up reads the head when its devices attach again.
-            let _ = session.tell(HeadSeen(seen));
+            // A session that is not up reads all of it when its devices attach again.
+            let _ = session.tell(what);
         }
     }
 
@@ -125,16 +158,20 @@ impl HeadWatcher {
         cx.spawn(
             async move { hints.lock().await.recv().await },
             |watcher, hint, cx| {
+                let arrived_at = cx.world.instant();
                 match hint {
                     Some(Hint::Head(user, log)) => {
-                        let asked_at = cx.world.instant();
-                        watcher.tell(user, Seen { log, asked_at });
+                        let asked_at = arrived_at;
+                        watcher.tell(user, HeadHinted(Seen { log, asked_at }));
                     }
-                    Some(Hint::Listening(user)) => {
-                        if let Some(session) = watcher.parts.sessions.find(&user) {
-                            let _ = session.tell(LookAtHead);
-                        }
+                    Some(Hint::Attached(user, device, attach_epoch)) => {
+                        let superseded = Superseded {
+                            device,
+                            attach_epoch,
+                        };
+                        watcher.tell(user, superseded);
                     }
+                    Some(Hint::Listening(user)) => watcher.tell(user, LookAtHead),
                     None => return,
                 }
                 watcher.hinted += 1;
@@ -159,6 +196,7 @@ impl Unit for HeadWatcher {
             looks,
             failed,
             hinted,
+            superseded,
             ..
         } = *self;
         HeadWatcherView {
@@ -167,6 +205,7 @@ impl Unit for HeadWatcher {
             looks,
             failed,
             hinted,
+            superseded,
         }
     }
 }

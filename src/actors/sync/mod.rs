@@ -4,6 +4,6 @@ mod attached;
 mod cursor_keeper;
 mod head_watcher;
 
-pub use attached::Attached;
-pub use cursor_keeper::{Advance, CursorKeeper, Flush};
+pub use attached::{Attached, AttachedDevice};
+pub use cursor_keeper::{Advance, CursorKeeper, Flush, KeeperParts};
 pub use head_watcher::{HeadWatcher, WatcherParts};

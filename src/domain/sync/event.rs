@@ -43,12 +43,12 @@ pub struct Position {
     pub seq: i64,
 }
 
-/// How far a device is, as one of its attachments says.
+/// What a device acknowledged through its connection of `attach_epoch`: what the keeper stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cursor {
     /// The device.
     pub device: DeviceId,
-    /// The attachment: what an older one than the device's newest says counts no more.
+    /// The connection that said so: a device's highest is the one that counts.
     pub attach_epoch: i64,
     /// Everything up to here is applied.
     pub position: Position,

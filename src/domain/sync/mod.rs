@@ -3,9 +3,11 @@
 //! Owns positions, events, frames and the pure cores ([`Delivery`], [`SessionCore`]) that decide
 //! what is sent when. Knows no socket, no store and no clock but the times it is told.
 
+mod cursor;
 mod delivery;
 mod event;
 mod frame;
+mod retention;
 mod session;
 mod signal;
 
@@ -14,5 +16,6 @@ pub use event::{AckToken, Cursor, Event, EventView, LogHead, NewEvent, Position,
 pub use frame::{
     BearerText, ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
 };
+pub use retention::{Ages, Retention};
 pub use session::{Attachment, Effect, SessionConfig, SessionCore};
 pub use signal::{PresentDevice, Signal, SignalData, SignalName, SignalTo};

@@ -1,5 +1,8 @@
 use super::*;
-use crate::domain::identity::{Caller, Revocation};
+use crate::domain::{
+    identity::{Caller, Revocation},
+    sync::Position,
+};
 
 on_both!(
     first_login,
@@ -29,7 +32,7 @@ async fn first_login(bed: &Bed) {
     let devices = store.device_list(bed.soon(), s.user.id).await.unwrap();
     assert_eq!(devices, vec![s.device.clone()]);
     let attach = store
-        .device_attach(bed.soon(), s.user.id, s.device.id)
+        .device_attach(bed.soon(), s.user.id, s.device.id, None)
         .await
         .unwrap()
         .unwrap();
@@ -42,14 +45,14 @@ async fn first_login(bed: &Bed) {
     let second = bed.session(&phone(), "phone-2", t(9)).await;
     assert_eq!(second.user, s.user);
     let attach = store
-        .device_attach(bed.soon(), s.user.id, second.device.id)
+        .device_attach(bed.soon(), s.user.id, second.device.id, None)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(attach.acked_seq, 3);
     let nobody = UserId(bed.uuid());
     assert_eq!(store.user_fetch(bed.soon(), nobody).await, Ok(None));
-    let stranger = store.device_attach(bed.soon(), nobody, s.device.id).await;
+    let stranger = store.device_cursor(bed.soon(), nobody, s.device.id).await;
     assert_eq!(stranger, Ok(None));
 }
 
@@ -216,8 +219,15 @@ async fn device_limit(bed: &Bed) {
 async fn login_again(bed: &Bed) {
     let first = bed.session(&phone(), "phone-1", t(0)).await;
     bed.favorites(first.user.id, 2).await;
+    let (user, device) = (first.user.id, first.device.id);
+    let attach = bed.store.device_attach(bed.soon(), user, device, None);
+    let before = attach.await.unwrap().unwrap();
+    let position = Position {
+        epoch: before.log.epoch,
+        seq: 1,
+    };
     bed.store
-        .cursors_advance(bed.soon(), &[(first.device.id, 1)])
+        .cursor_ack(bed.soon(), user, device, position)
         .await
         .unwrap();
     let again = bed.session(&phone(), "phone-1", t(100)).await;
@@ -235,11 +245,12 @@ async fn login_again(bed: &Bed) {
     );
     let attach = bed
         .store
-        .device_attach(bed.soon(), first.user.id, first.device.id)
+        .device_attach(bed.soon(), user, device, None)
         .await
         .unwrap()
         .unwrap();
     assert_eq!(attach.acked_seq, 1, "the cursor was not kept");
+    assert!(attach.attach_epoch > before.attach_epoch);
 }
 
 async fn one_code_two_logins(bed: &Bed) {

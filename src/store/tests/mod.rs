@@ -9,6 +9,7 @@ mod identity;
 mod keys;
 mod library;
 mod postgres;
+mod retention;
 mod rotation;
 mod schema;
 mod sync;

@@ -80,12 +80,12 @@ impl Bed {
             .user_fetch(self.soon(), UserId(self.uuid()))
             .await;
         assert_eq!(nobody, Ok(None));
-        let nobody = DeviceId(self.uuid());
-        let moved = self
+        let (user, device) = (UserId(self.uuid()), DeviceId(self.uuid()));
+        let written = self
             .store
-            .cursors_advance(self.soon(), &[(nobody, 1)])
+            .device_attach(self.soon(), user, device, None)
             .await;
-        assert_eq!(moved, Ok(()));
+        assert_eq!(written, Ok(None));
     }
 }
 

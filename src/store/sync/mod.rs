@@ -1,28 +1,26 @@
-//! The sync log and the devices' cursors.
+//! The sync log: its ends, its events, and how a command appends to it.
+//!
+//! `cursors.rs` has the devices' places in it, `retention.rs` what is deleted from it.
 
-use std::{collections::HashMap, fmt::Write, time::Instant};
+mod cursors;
+mod retention;
+
+use std::{fmt::Write, time::Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, types::Json};
 
-use super::{Store, StoreError, Tx, command::Command, error::Failed, on_pool, on_tx};
+use super::{Store, StoreError, Tx, error::Failed, on_pool, on_tx};
 use crate::domain::{
     identity::ClientDeviceId,
-    ids::{DeviceId, Epoch, EventId, UserId},
-    sync::{Event, LogHead, NewEvent, Position},
+    ids::{Epoch, EventId, UserId},
+    sync::{Event, LogHead, NewEvent},
 };
+pub use cursors::{AttachState, CursorAck, Superseded};
+pub use retention::{TrimPage, Trimmed};
 
 /// Rows that one statement names.
 const CHUNK: usize = 500;
-
-/// What a device that attaches starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AttachState {
-    /// The device's durable cursor.
-    pub acked_seq: i64,
-    /// The user's log.
-    pub log: LogHead,
-}
 
 /// A piece of a log, and the log's ends at the same moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,19 +29,6 @@ pub struct LogPage {
     pub log: LogHead,
     /// In order, without a gap.
     pub events: Vec<Event>,
-}
-
-/// How an ack ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CursorAck {
-    /// The cursor in force.
-    Acked(i64),
-    /// The position is beyond this head; nothing changed.
-    BeyondHead(i64),
-    /// The position is of another life of the log than this one; nothing changed.
-    EpochChanged(Epoch),
-    /// The user has no such device.
-    NoDevice,
 }
 
 impl Store {
@@ -74,27 +59,6 @@ impl Store {
                 heads.extend(rows.iter().map(|row| (row.user_id, row.head())));
             }
             Ok(heads)
-        })
-        .await
-    }
-
-    /// What a device that attaches starts from; `None` when the user has no such device.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn device_attach(
-        &self,
-        deadline: Instant,
-        user: UserId,
-        device: DeviceId,
-    ) -> Result<Option<AttachState>, StoreError> {
-        self.read("device_attach", deadline, async move |db| {
-            let row: Option<CursorRow> = on_pool!(&db, pool => sqlx::query_as(CURSOR)
-                .bind(device).bind(user).fetch_optional(pool).await?);
-            Ok(row.map(|row| AttachState {
-                acked_seq: row.acked_seq,
-                log: row.log.head(),
-            }))
         })
         .await
     }
@@ -131,49 +95,6 @@ impl Store {
         })
         .await
     }
-
-    /// Moves many devices' cursors, forward only; devices that are gone are passed over.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn cursors_advance(
-        &self,
-        deadline: Instant,
-        cursors: &[(DeviceId, i64)],
-    ) -> Result<(), StoreError> {
-        // A device named twice would have two rows to be updated from.
-        let mut newest = HashMap::with_capacity(cursors.len());
-        for &(device, seq) in cursors {
-            let known = newest.entry(device).or_insert(seq);
-            *known = seq.max(*known);
-        }
-        let mut cursors: Vec<_> = newest.into_iter().collect();
-        // Every node goes through devices in one order, against deadlocks.
-        cursors.sort_unstable();
-        for chunk in cursors.chunks(CHUNK) {
-            self.write(deadline, Advance(chunk.to_vec())).await?;
-        }
-        Ok(())
-    }
-
-    /// Moves one device's cursor, forward only; durable when it answers.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn cursor_ack(
-        &self,
-        deadline: Instant,
-        user: UserId,
-        device: DeviceId,
-        position: Position,
-    ) -> Result<CursorAck, StoreError> {
-        let ack = Ack {
-            user,
-            device,
-            position,
-        };
-        self.write(deadline, ack).await
-    }
 }
 
 /// `$1, $2 …` for `count` bound values from `$first` on.
@@ -202,10 +123,6 @@ fn check_page(log: &LogHead, after: i64, limit: u32, events: &[Event]) -> Result
     }
 }
 
-/// A device's cursor and its user's log.
-const CURSOR: &str = "SELECT d.acked_seq, l.user_id, l.epoch, l.head_seq, l.floor_seq \
-     FROM devices d JOIN user_logs l ON l.user_id = d.user_id WHERE d.id = $1 AND d.user_id = $2";
-
 #[derive(sqlx::FromRow)]
 struct HeadRow {
     user_id: UserId,
@@ -222,13 +139,6 @@ impl HeadRow {
             floor_seq: self.floor_seq,
         }
     }
-}
-
-#[derive(sqlx::FromRow)]
-struct CursorRow {
-    acked_seq: i64,
-    #[sqlx(flatten)]
-    log: HeadRow,
 }
 
 /// The log's ends, beside an event if there is one.
@@ -304,67 +214,4 @@ pub(super) async fn log_append(
     on_tx!(tx, conn => sqlx::query("UPDATE user_logs SET head_seq = $2 WHERE user_id = $1")
         .bind(user).bind(log.head_seq).execute(conn).await?.rows_affected());
     Ok(events)
-}
-
-struct Advance(Vec<(DeviceId, i64)>);
-
-impl Command for Advance {
-    const NAME: &'static str = "cursors_advance";
-    type Out = ();
-
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
-        let mut rows = String::with_capacity(self.0.len() * 12);
-        for n in 0..self.0.len() {
-            let comma = if n == 0 { "" } else { ", " };
-            // Writing to a String cannot fail.
-            let _ = write!(rows, "{comma}({})", places(2, 2 * n + 1));
-        }
-        let sql = format!(
-            "UPDATE devices SET acked_seq = v.column2 FROM (VALUES {rows}) AS v
-             WHERE devices.id = v.column1 AND devices.acked_seq < v.column2"
-        );
-        on_tx!(tx, conn => {
-            // The text varies with the number of rows: kept, it would push others out.
-            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-            for (device, seq) in &self.0 {
-                query = query.bind(*device).bind(*seq);
-            }
-            query.execute(conn).await?;
-        });
-        Ok(())
-    }
-}
-
-struct Ack {
-    user: UserId,
-    device: DeviceId,
-    position: Position,
-}
-
-impl Command for Ack {
-    const NAME: &'static str = "cursor_ack";
-    type Out = CursorAck;
-
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<CursorAck, Failed> {
-        let row: Option<CursorRow> = on_tx!(tx, conn => sqlx::query_as(CURSOR)
-            .bind(self.device).bind(self.user).fetch_optional(conn).await?);
-        let Some(row) = row else {
-            return Ok(CursorAck::NoDevice);
-        };
-        if row.log.epoch != self.position.epoch {
-            return Ok(CursorAck::EpochChanged(row.log.epoch));
-        }
-        if self.position.seq > row.log.head_seq {
-            return Ok(CursorAck::BeyondHead(row.log.head_seq));
-        }
-        if self.position.seq <= row.acked_seq {
-            return Ok(CursorAck::Acked(row.acked_seq));
-        }
-        // Another node may have moved it since it was read.
-        let acked: Option<i64> = on_tx!(tx, conn => sqlx::query_scalar(
-            "UPDATE devices SET acked_seq = CASE WHEN acked_seq < $2 THEN $2 ELSE acked_seq END
-             WHERE id = $1 RETURNING acked_seq")
-            .bind(self.device).bind(self.position.seq).fetch_optional(conn).await?);
-        Ok(acked.map_or(CursorAck::NoDevice, CursorAck::Acked))
-    }
 }
