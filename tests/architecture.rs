@@ -222,7 +222,7 @@ fn sqlx_is_named_in_the_store_only() {
 }
 
 fn actix_in_the_kernel(sources: &[Source]) -> Vec<String> {
-    const HOMES: [&str; 3] = ["src/actors/kernel", "src/http/ws", "src/boot"];
+    const HOMES: [&str; 3] = ["src/actors/kernel", "src/http/socket", "src/boot"];
     naming(sources, "actix")
         .filter(|(source, at)| {
             !source.tokens[*at].test && !HOMES.iter().any(|home| source.is_in(home))
@@ -245,7 +245,7 @@ fn actix_is_named_in_the_kernel_the_socket_and_boot_only() {
                 "src/actors/x.rs",
                 "#[cfg(test)]\nmod tests { #[actix::test] async fn a() {} }",
             ),
-            ("src/http/ws.rs", "use actix::Actor;"),
+            ("src/http/socket/mod.rs", "use actix::Actor;"),
             ("src/boot.rs", "use actix::System;"),
         ],
         &["src/actors/session/mod.rs:2: actix outside the kernel"],

@@ -8,25 +8,27 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{
-    HttpServer,
-    dev::{Server, ServerHandle},
-    web,
-};
+use actix_http::HttpService;
+use actix_server::{Server, ServerBuilder, ServerHandle};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_web::{HttpServer, dev::AppConfig, web};
 use futures_util::future::{Fuse, FusedFuture, FutureExt, join, join_all};
 
 use super::{BootError, io_error};
 use crate::{
     actors::{Graph, kernel::Life},
-    domain::clock::World,
+    domain::{clock::World, sync::FloodLimit},
     http::{
         headers::Origins,
         health::{self, CheckState, Readiness},
         identity, library,
         limit::{LimitConfig, Limits},
         openapi,
+        socket::{ConnectionGate, SocketParts},
         stack::{self, Surface},
-        sync, ws,
+        sync,
+        upgrade::Upgrades,
+        ws,
     },
     settings::{Limits as LimitSettings, Settings},
     telemetry::metrics::Metrics,
@@ -34,7 +36,7 @@ use crate::{
 
 /// Connections that the system holds for a server that is busy accepting: a thousand clients that
 /// come back at once must not lose a SYN.
-const BACKLOG: u32 = 4096;
+const BACKLOG: i32 = 4096;
 /// A store that did not answer for so long makes the node unready.
 const STORE_SILENT: Duration = Duration::from_secs(5);
 /// How often buckets of callers who left are given back.
@@ -49,6 +51,8 @@ pub(super) struct Listeners {
     handles: [ServerHandle; 2],
     servers: [Fuse<Server>; 2],
     limits: Limits,
+    /// The sockets that the public one holds.
+    pub gate: ConnectionGate,
 }
 
 struct NodeReadiness(Graph);
@@ -105,6 +109,7 @@ pub(super) fn bind(
         ..surface.clone()
     };
     let readiness: Arc<dyn Readiness> = Arc::new(NodeReadiness(graph.clone()));
+    let gate = ConnectionGate::new(server.max_connections);
     let (public, admin) = (open(server.listen)?, open(server.admin_listen)?);
     let silence = Duration::from_secs(settings.sync.heartbeat_timeout_secs);
     drop_who_takes_nothing(&public, silence)?;
@@ -116,28 +121,45 @@ pub(super) fn bind(
     };
 
     let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
-    let public = HttpServer::new(move || {
+    let sockets = Arc::new(socket_parts(settings, &graph, metrics, gate.clone()));
+    let app = move || {
         stack::app(&surface)
             .app_data(web::Data::new(graph.clone()))
             .app_data(web::Data::from(Arc::clone(&ready)))
+            .app_data(web::Data::from(Arc::clone(&sockets)))
             .configure(health::routes)
             .configure(identity::routes)
             .configure(library::routes)
             .configure(sync::routes)
             .configure(ws::routes)
             .configure(openapi::routes)
-    })
-    .workers(workers)
-    .tcp_nodelay(true)
-    .backlog(BACKLOG)
-    .disable_signals()
-    .shutdown_timeout(server.shutdown_secs)
-    .listen(public)
-    .map_err(|source| BootError::Bind {
-        address: public_address,
-        source,
-    })?
-    .run();
+    };
+    let builder = ServerBuilder::default();
+    let stopping = builder.graceful_shutdown_signal();
+    let public = builder
+        .workers(workers)
+        .disable_signals()
+        .shutdown_timeout(server.shutdown_secs)
+        .listen("public", public, move || {
+            let stopping = stopping.clone();
+            let http = app().into_factory().map_err(|e| e.error_response());
+            HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .client_disconnect_timeout(Duration::from_secs(1))
+                .tcp_nodelay(true)
+                .local_addr(public_address)
+                .upgrade(Upgrades::new(app()))
+                .finish(map_config(http, |()| AppConfig::default()))
+                .tcp()
+        })
+        .map_err(|source| BootError::Bind {
+            address: public_address,
+            source,
+        })?
+        .run();
 
     let admin = HttpServer::new(move || {
         stack::app(&unlimited)
@@ -161,11 +183,18 @@ pub(super) fn bind(
         handles: [public.handle(), admin.handle()],
         servers: [public.fuse(), admin.fuse()],
         limits,
+        gate,
     })
 }
 
 fn open(address: SocketAddr) -> Result<TcpListener, BootError> {
-    TcpListener::bind(address).map_err(|source| BootError::Bind { address, source })
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        // It listens already; this is how the number is changed.
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok(listener)
+    };
+    bind().map_err(|source| BootError::Bind { address, source })
 }
 
 /// Has the system end connections whose peers have taken nothing of what waits for them for so
@@ -176,6 +205,27 @@ fn drop_who_takes_nothing(listener: &TcpListener, silence: Duration) -> Result<(
     rustix::net::sockopt::set_tcp_user_timeout(listener, millis)
         .map_err(io::Error::from)
         .map_err(io_error("cannot set TCP_USER_TIMEOUT"))
+}
+
+fn socket_parts(
+    settings: &Settings,
+    graph: &Graph,
+    metrics: &Metrics,
+    gate: ConnectionGate,
+) -> SocketParts {
+    let sync = &settings.sync;
+    SocketParts {
+        graph: graph.clone(),
+        metrics: metrics.sockets.clone(),
+        gate,
+        flood: FloodLimit {
+            per_second: sync.frames_per_second,
+            burst: sync.frames_burst,
+            free: sync.window_events,
+        },
+        send_queue: sync.send_queue_bytes,
+        send_buffer: sync.send_buffer_bytes,
+    }
 }
 
 fn limit_config(it: &LimitSettings) -> LimitConfig {

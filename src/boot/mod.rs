@@ -286,6 +286,10 @@ async fn drain(graph: &Graph, listeners: listeners::Listeners, patience: Duratio
         // A session that is not up has no socket.
         let _ = session.tell(Drain);
     }
+    // Sockets end with the workers that they live on: first the goodbyes and their answers.
+    while listeners.gate.open() > 0 && graph.world.instant() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     if tokio::time::timeout_at(deadline.into(), listeners.stop())
         .await
         .is_err()

@@ -91,6 +91,8 @@ codes! {
     RateLimited = 429, "rate_limited", "Too many requests";
     /// The part that should answer is full.
     Overloaded = 503, "overloaded", "Too much work is waiting";
+    /// The node holds as many sockets as it may.
+    ConnectionLimitReached = 503, "connection_limit_reached", "The server holds as many sockets as it can";
     /// No answer within the deadline.
     Timeout = 504, "timeout", "No answer in time";
     /// The user's session failed too often and rests.
@@ -176,6 +178,7 @@ mod tests {
 410 epoch_changed The position belongs to another epoch of the log
 429 rate_limited Too many requests
 503 overloaded Too much work is waiting
+503 connection_limit_reached The server holds as many sockets as it can
 504 timeout No answer in time
 503 session_quarantined The user's session is quarantined
 503 session_restarting The user's session restarted

@@ -12,8 +12,10 @@ pub mod library;
 pub mod limit;
 pub mod openapi;
 pub mod request_id;
+pub mod socket;
 pub mod stack;
 pub mod sync;
+pub mod upgrade;
 pub mod ws;
 
 #[cfg(test)]

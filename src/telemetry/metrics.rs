@@ -46,7 +46,7 @@ pub struct HttpMetrics {
 /// Why a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
-    /// One of the reasons of the close codes.
+    /// One of the reasons of the close codes, `peer_gone` or `send_queue_full`.
     pub reason: &'static str,
 }
 
@@ -59,6 +59,8 @@ pub struct SocketMetrics {
     pub ended: Family<ReasonLabels, Counter>,
     /// Signals that were not sent to a socket which does not take what it is sent.
     pub signals_dropped: Counter,
+    /// Closing handshakes that the client did not finish in time.
+    pub close_timeouts: Counter,
 }
 
 impl SocketMetrics {
@@ -113,6 +115,11 @@ impl Metrics {
                 "signals_dropped",
                 "Signals not sent to a socket that does not take what it is sent",
                 sockets.signals_dropped,
+            );
+            registry.register(
+                "socket_close_timeouts",
+                "Closing handshakes that the client did not finish in time",
+                sockets.close_timeouts,
             );
         });
         metrics

@@ -1,6 +1,14 @@
 //! What really travels, and the shell that turns it into a call of the actor's own code.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use actix::{
     Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, fut::ActorFutureExt,
@@ -327,24 +335,40 @@ impl<T: Send + 'static> Message for Push<T> {
     type Result = ();
 }
 
+/// What can be pushed: says how many frames for its receiver's peer are in it.
+pub trait Frames: Send + 'static {
+    /// Frames that count as unread until the peer's system has them.
+    fn frames(&self) -> usize;
+}
+
 /// A way to push to an actor outside the kernel. Bounded by what its user allows itself to send.
 #[derive(Clone)]
-pub struct Outlet<T: Send + 'static>(Recipient<Push<T>>);
+pub struct Outlet<T: Frames> {
+    to: Recipient<Push<T>>,
+    unread: Arc<AtomicUsize>,
+}
 
-impl<T: Send + 'static> Outlet<T> {
+impl<T: Frames> Outlet<T> {
+    /// To an actor that takes from `unread` the frames that it has handed on.
+    #[must_use]
+    pub fn new(to: Recipient<Push<T>>, unread: Arc<AtomicUsize>) -> Self {
+        Self { to, unread }
+    }
+
     /// Pushes `value`; lost when the actor is gone, which it tells by itself.
     pub fn push(&self, value: T) {
-        self.0.do_send(Push(value));
+        self.unread.fetch_add(value.frames(), Relaxed);
+        self.to.do_send(Push(value));
+    }
+
+    /// Frames that were pushed and are not yet in the system's buffer for the peer.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.unread.load(Relaxed)
     }
 }
 
-impl<T: Send + 'static> From<Recipient<Push<T>>> for Outlet<T> {
-    fn from(to: Recipient<Push<T>>) -> Self {
-        Self(to)
-    }
-}
-
-impl<T: Send + 'static> std::fmt::Debug for Outlet<T> {
+impl<T: Frames> std::fmt::Debug for Outlet<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Outlet")
     }

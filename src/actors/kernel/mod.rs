@@ -20,7 +20,7 @@ mod restart;
 mod supervise;
 
 pub use admission::{Caps, Class};
-pub use envelope::{Cx, Observe, Outlet, Push, Reply, Serve, Timer, Unit};
+pub use envelope::{Cx, Frames, Observe, Outlet, Push, Reply, Serve, Timer, Unit};
 pub use handle::{CallError, Handle, Life};
 pub use meter::KernelMetrics;
 pub use registry::Registry;

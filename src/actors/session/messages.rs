@@ -6,7 +6,7 @@ use crate::{
     actors::{
         Failure,
         identity::Opened,
-        kernel::{Ask, Class, Outlet},
+        kernel::{Ask, Class, Frames, Outlet},
     },
     domain::{
         identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
@@ -304,4 +304,13 @@ pub enum ToDevice {
     Renewed(Box<Caller>),
     /// Close; nothing follows.
     Close(CloseCode),
+}
+
+impl Frames for ToDevice {
+    fn frames(&self) -> usize {
+        match self {
+            Self::Text(texts) => texts.len(),
+            Self::Ping | Self::Renewed(_) | Self::Close(_) => 0,
+        }
+    }
 }

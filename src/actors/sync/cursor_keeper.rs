@@ -127,7 +127,9 @@ impl CursorKeeper {
     ) {
         self.flushing = false;
         if let Ok(superseded) = result {
-            superseded.into_iter().for_each(|it| self.tell(it));
+            for it in superseded {
+                self.tell(it);
+            }
         } else {
             self.failed += 1;
             for &cursor in batch {

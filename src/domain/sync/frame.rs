@@ -38,7 +38,7 @@ named_enum! {
         TokenInvalid = "token_invalid",
         /// The store did not answer; the frame may be sent again.
         StoreUnavailable = "store_unavailable",
-        /// More than a client may send; the frame was dropped.
+        /// Frames or signals came too fast: this one and maybe others were dropped.
         RateLimited = "rate_limited",
         /// The signal's name or data is not what a signal may have.
         InvalidSignal = "invalid_signal",
@@ -140,6 +140,12 @@ pub enum ServerFrame {
 }
 
 impl ServerFrame {
+    /// Whether a frame's text is that of an [`Event`](Self::Event).
+    #[must_use]
+    pub fn is_event(text: &str) -> bool {
+        text.starts_with(r#"{"type":"event","#)
+    }
+
     /// The frame's text.
     #[must_use]
     pub fn to_text(&self) -> ByteString {
@@ -262,16 +268,16 @@ pub enum CloseCode {
     Normal,
     /// The node is going away.
     GoingAway,
+    /// What came breaks the rules of the WebSocket protocol itself.
+    ProtocolError,
+    /// Text was not UTF-8.
+    InvalidUtf8,
     /// A frame was larger than [`ClientFrame::MAX_BYTES`].
     TooBig,
     /// The session is quarantined or did not come back in time.
     TryAgainLater,
     /// A newer connection of the same device took over.
     Replaced,
-    /// The bytes are no frames as RFC 6455 has them.
-    ProtocolError,
-    /// A text frame is not UTF-8.
-    InvalidUtf8,
     /// Nothing was heard for too long.
     NoHeartbeat,
     /// Events were sent, and none was acknowledged for too long.

@@ -6,6 +6,7 @@
 mod cursor;
 mod delivery;
 mod event;
+mod flood;
 mod frame;
 mod retention;
 mod session;
@@ -13,6 +14,7 @@ mod signal;
 
 pub use delivery::{AckError, Delivery, Load, Window};
 pub use event::{AckToken, Cursor, Event, EventView, LogHead, NewEvent, Position, Seen, WireEvent};
+pub use flood::{Flood, FloodLimit, Verdict};
 pub use frame::{
     BearerText, ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
 };

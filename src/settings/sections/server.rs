@@ -15,6 +15,8 @@ pub struct Server {
     pub admin_listen: SocketAddr,
     /// Threads that serve; 0 for one a core.
     pub workers: usize,
+    /// Sockets that the node holds at a time.
+    pub max_connections: usize,
     /// How long a shutdown waits for work in progress, in seconds.
     pub shutdown_secs: u64,
     /// Origins of pages that may call the API and open sockets.
@@ -43,6 +45,7 @@ impl Server {
                 ToString::to_string,
             ),
             workers: from.number("server.workers", 0, &(0..=1024)),
+            max_connections: from.number("server.max_connections", 10_000, &(1..=1_000_000)),
             shutdown_secs: from.number("server.shutdown_secs", 20, &(0..=600)),
             allowed_origins: from.list(
                 "server.allowed_origins",

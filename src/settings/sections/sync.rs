@@ -23,6 +23,14 @@ pub struct Sync {
     pub progress_timeout_secs: u64,
     /// Signals that a device may send a second.
     pub signals_per_second: u32,
+    /// Bytes that may wait for a client beyond what the system holds for it.
+    pub send_queue_bytes: usize,
+    /// Bytes that the system may hold for a client.
+    pub send_buffer_bytes: usize,
+    /// Frames a second that a client may send in the long run.
+    pub frames_per_second: u32,
+    /// Frames that a client may send at once.
+    pub frames_burst: u32,
 }
 
 impl Sync {
@@ -37,6 +45,14 @@ impl Sync {
             window_bytes: from.number("sync.window_bytes", 1 << 20, &(1..=1 << 26)),
             progress_timeout_secs: from.number("sync.progress_timeout_secs", 60, &(1..=7200)),
             signals_per_second: from.number("sync.signals_per_second", 20, &(1..=1000)),
+            send_queue_bytes: from.number(
+                "sync.send_queue_bytes",
+                1_048_576,
+                &(65_536..=1_073_741_824),
+            ),
+            send_buffer_bytes: from.number("sync.send_buffer_bytes", 65_536, &(4096..=16_777_216)),
+            frames_per_second: from.number("sync.frames_per_second", 50, &(1..=1_000_000)),
+            frames_burst: from.number("sync.frames_burst", 250, &(1..=1_000_000)),
         }
     }
 }
