@@ -4,8 +4,11 @@
 //! actors that the whole node needs live on the main thread's arbiter; a user's session starts on
 //! the HTTP worker where the user arrived, its sockets beside it.
 
+mod backup;
 mod graph;
 mod listeners;
+
+pub use backup::{backup, renew_epochs, restore};
 
 use std::{
     fmt::Write as _,
@@ -30,8 +33,8 @@ use crate::{
     },
     settings::{self, Settings, Synchronous},
     store::{
-        DataLock, Database, HintsError, KeysError, LockError, MasterKey, OpenError, Store,
-        StoreConfig, StoreError, StoreMetrics,
+        BackupError, DataLock, Database, HintsError, KeysError, LockError, MasterKey, OpenError,
+        Store, StoreConfig, StoreError, StoreMetrics,
     },
     telemetry::metrics::Metrics,
 };
@@ -48,6 +51,9 @@ pub enum BootError {
     /// The keys cannot be read.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// A backup was not made, or not restored.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Redis cannot be used.
     #[error(transparent)]
     Hints(#[from] HintsError),
@@ -159,18 +165,21 @@ fn raise_file_limit() {
     }
 }
 
+fn database(settings: &Settings) -> Database {
+    match &settings.database.url {
+        Some(url) => Database::Postgres(url.expose().to_owned()),
+        None => Database::Sqlite(settings.sqlite_path()),
+    }
+}
+
 async fn open_store(
     settings: &Settings,
     world: &World,
     runtime: &tokio::runtime::Handle,
     metrics: &Metrics,
 ) -> Result<Store, OpenError> {
-    let database = match &settings.database.url {
-        Some(url) => Database::Postgres(url.expose().to_owned()),
-        None => Database::Sqlite(settings.sqlite_path()),
-    };
     let config = StoreConfig {
-        database,
+        database: database(settings),
         max_connections: settings.database.max_connections,
         read_connections: settings.database.read_connections,
         write_timeout: Duration::from_millis(settings.database.write_timeout_ms),

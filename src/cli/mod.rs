@@ -3,6 +3,7 @@
 //! Owns arguments, exit codes and what is printed before logging starts. Commands do their work in
 //! other modules; nothing here outlives the parsing but the call.
 
+mod backup;
 mod config;
 
 use std::{
@@ -47,6 +48,7 @@ Examples:
   listen-stream serve                              serve on 127.0.0.1:8080 from ./data
   listen-stream tail --phone +8613800138000        sign in and watch events arrive
   listen-stream config check                       show the settings in force
+  listen-stream backup today.lsb                   save everything, while it serves
 
 {EXIT_CODES}")
 )]
@@ -81,6 +83,15 @@ Examples:
   LISTEN_STREAM__DATABASE__URL_FILE=/run/secrets/database listen-stream migrate"
     )]
     Migrate(PlaceArgs),
+    /// Save everything that is stored in one file, while the server serves
+    #[command(long_about = backup::BACKUP, after_long_help = backup::BACKUP_EXAMPLES)]
+    Backup(backup::BackupArgs),
+    /// Bring the state of a backup back
+    #[command(long_about = backup::RESTORE, after_long_help = backup::RESTORE_EXAMPLES)]
+    Restore(backup::RestoreArgs),
+    /// Tell every client to load its data anew, after a database was brought back by other means
+    #[command(long_about = backup::RENEW, after_long_help = backup::RENEW_EXAMPLES)]
+    RenewEpochs(backup::RenewArgs),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -164,6 +175,16 @@ pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => serve(&args.overrides(env)),
         Command::Migrate(args) => with_settings(&args.overrides(env), boot::migrate),
+        Command::Backup(args) => with_settings(&args.place.overrides(env), |settings| {
+            boot::backup(settings, &args.file, args.force)
+        }),
+        Command::Restore(args) => with_settings(&args.place.overrides(env), |settings| {
+            let sign_out = args.sessions.sign_out_everyone;
+            boot::restore(settings, &args.file, args.replace, sign_out)
+        }),
+        Command::RenewEpochs(args) => with_settings(&args.place.overrides(env), |settings| {
+            boot::renew_epochs(settings, args.sessions.sign_out_everyone)
+        }),
         Command::Config(ConfigCommand::Check(args)) => config::check(
             &args.overrides(env),
             &mut io::stdout().lock(),
@@ -266,6 +287,8 @@ mod tests {
             "listen-stream serve --listen nowhere",
             "listen-stream migrate --listen 127.0.0.1:1",
             "listen-stream config",
+            "listen-stream backup",
+            "listen-stream restore --force x",
         ] {
             assert_eq!(
                 parse(line).unwrap_err().exit_code(),
@@ -277,7 +300,11 @@ mod tests {
 
     #[test]
     fn every_command_has_help_with_examples() {
-        for line in ["", "serve", "migrate", "config check", "tail"] {
+        let commands = ["", "serve", "migrate", "config check", "tail"];
+        for line in commands
+            .into_iter()
+            .chain(["backup", "restore", "renew-epochs"])
+        {
             let help = parse(&format!("listen-stream {line} --help")).unwrap_err();
             assert!(help.to_string().contains("Examples:\n"), "{line}");
         }

@@ -134,6 +134,11 @@ impl MasterKey {
         Some(STANDARD.encode(out))
     }
 
+    /// Whether it is the one that the key was sealed under.
+    pub(super) fn opens(&self, row: &KeyRow) -> bool {
+        self.open(row).is_some()
+    }
+
     /// Opens what [`Self::seal`] made under the same master key, name and purpose.
     fn open(&self, row: &KeyRow) -> Option<[u8; 32]> {
         let sealed = STANDARD.decode(&row.sealed).ok()?;
@@ -239,11 +244,12 @@ fn opened(master: &MasterKey, rows: &[KeyRow]) -> Result<Vec<KeyMaterial>, KeysE
         .collect()
 }
 
+/// A key as it is stored.
 #[derive(sqlx::FromRow)]
-struct KeyRow {
-    kid: String,
-    purpose: String,
-    sealed: String,
+pub(super) struct KeyRow {
+    pub(super) kid: String,
+    pub(super) purpose: String,
+    pub(super) sealed: String,
 }
 
 struct NewKey {

@@ -10,8 +10,13 @@ use super::error::OpenError;
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// The newest migration that this binary knows.
-fn newest() -> i64 {
+pub(super) fn newest() -> i64 {
     MIGRATIONS.iter().map(|m| m.version).max().unwrap_or(0)
+}
+
+/// Whether there is a migration of this number.
+pub(super) fn knows(version: i64) -> bool {
+    MIGRATIONS.version_exists(version)
 }
 
 fn unreadable(e: &sqlx::Error) -> OpenError {
@@ -27,12 +32,13 @@ fn check(needs: sqlx::Result<Option<i64>>) -> Result<(), OpenError> {
     }
 }
 
-/// Runs what is missing. A newer schema is let through here: [`check`] has judged it.
-async fn run<C: Migrate>(conn: &mut C) -> Result<(), OpenError> {
+/// Runs what is missing, up to the migration `target` if one is named. A newer schema is let through
+/// here: [`check`] has judged it.
+pub(super) async fn run<C: Migrate>(conn: &mut C, target: Option<i64>) -> Result<(), OpenError> {
     let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().cloned().collect());
     migrator.set_ignore_missing(true);
     migrator
-        .run_direct(None, conn, false)
+        .run_direct(target, conn, false)
         .await
         .map_err(|e| OpenError::Migrate(e.to_string()))
 }
@@ -51,7 +57,7 @@ pub(super) async fn sqlite(conn: &mut SqliteConnection) -> Result<(), OpenError>
         let needs = sqlx::query_scalar(SUPPORT).fetch_optional(&mut *conn).await;
         check(needs)?;
     }
-    run(conn).await?;
+    run(conn, None).await?;
     let needs = sqlx::query_scalar(SUPPORT).fetch_optional(conn).await;
     check(needs)
 }
@@ -66,7 +72,7 @@ pub(super) async fn postgres(conn: &mut PgConnection) -> Result<(), OpenError> {
         let needs = sqlx::query_scalar(SUPPORT).fetch_optional(&mut *conn).await;
         check(needs)?;
     }
-    run(conn).await?;
+    run(conn, None).await?;
     let needs = sqlx::query_scalar(SUPPORT).fetch_optional(conn).await;
     check(needs)
 }

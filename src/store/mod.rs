@@ -4,6 +4,7 @@
 //! each are one read or one transaction. It decides nothing that `domain` can decide, and no
 //! driver type leaves it.
 
+mod backup;
 mod command;
 mod constraint;
 mod error;
@@ -27,6 +28,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use backup::{
+    BackupError, Header, Restore, Restored, Summary, backup_to_file, backup_to_stdout,
+    epochs_renew, restore,
+};
 pub use command::Written;
 pub use constraint::Constraint;
 pub use error::{OpenError, StoreError};
@@ -65,6 +70,17 @@ pub enum Database {
     Sqlite(PathBuf),
     /// `postgres://…`, with a password in it.
     Postgres(String),
+}
+
+impl Database {
+    /// Which engine it is.
+    #[must_use]
+    pub const fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite(_) => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
+    }
 }
 
 impl std::fmt::Debug for Database {

@@ -10,7 +10,8 @@ use sqlx::{
 use tokio::runtime::Handle;
 
 use super::{
-    Database, Db, Inner, OpenError, StoreConfig, StoreMetrics, Writes, group::Writer, migrate,
+    Database, Db, Inner, OpenError, StoreConfig, StoreMetrics, Writes, backup, group::Writer,
+    migrate,
 };
 use crate::domain::clock::World;
 
@@ -68,6 +69,11 @@ async fn sqlite(
         } else {
             SqliteSynchronous::Normal
         });
+    // What an interrupted restore left, before the file is looked at.
+    backup::settle(path).map_err(|e| OpenError::Connect {
+        place: path.display().to_string(),
+        reason: e.to_string(),
+    })?;
     let mut conn = writing.connect().await.map_err(failed)?;
     migrate::sqlite(&mut conn).await?;
     let reads = SqlitePoolOptions::new()
@@ -82,10 +88,7 @@ async fn sqlite(
 }
 
 async fn postgres(config: &StoreConfig, url: &str, world: &World) -> Result<PgPool, OpenError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| OpenError::BadUrl)?
-        .application_name("listen-stream")
-        .disable_statement_logging();
+    let options = postgres_options(url)?;
     // Migrations may take longer than a statement of a command.
     let mut conn = connect_patiently(&options, world).await?;
     migrate::postgres(&mut conn).await?;
@@ -105,6 +108,23 @@ async fn postgres(config: &StoreConfig, url: &str, world: &World) -> Result<PgPo
         .connect_with(limited)
         .await
         .map_err(|e| unreachable(&options, &e))
+}
+
+fn postgres_options(url: &str) -> Result<PgConnectOptions, OpenError> {
+    Ok(PgConnectOptions::from_str(url)
+        .map_err(|_| OpenError::BadUrl)?
+        .application_name("listen-stream")
+        .disable_statement_logging())
+}
+
+/// A connection without limits for a command that is no server's; it shows itself by `name`.
+pub(super) async fn postgres_alone(
+    url: &str,
+    name: &str,
+    world: &World,
+) -> Result<PgConnection, OpenError> {
+    let options = postgres_options(url)?.application_name(name);
+    connect_patiently(&options, world).await
 }
 
 fn unreachable(options: &PgConnectOptions, e: &sqlx::Error) -> OpenError {

@@ -16,6 +16,7 @@ mod support;
 mod auth;
 mod auth_input;
 mod auth_refresh;
+mod backup;
 mod durability;
 #[cfg(feature = "faults")]
 mod faults;

@@ -41,7 +41,7 @@ pub enum Verdict {
     Repeat,
     /// It was used before: sign the device out.
     Reused,
-    /// It belongs to an older login or a signed-out device.
+    /// It belongs to an older login or a signed-out device, or it is newer than what is stored.
     Invalid,
 }
 
@@ -51,7 +51,10 @@ pub fn judge(stored: &RotationState, presented: &Presented) -> Verdict {
     let Some(newest) = &stored.token_hash else {
         return Verdict::Invalid;
     };
-    if stored.family != presented.family {
+    if stored.family != presented.family || presented.counter > stored.counter {
+        // Newer than what is stored: made after the state that a restore brought back. That is
+        // nobody's theft, and whoever holds the stored one may be another; so neither gets in by it
+        // nor is signed out.
         Verdict::Invalid
     } else if *newest == presented.token_hash {
         Verdict::Rotate
@@ -102,7 +105,9 @@ mod tests {
             (presented(4, Some("other")), Verdict::Reused),
             (presented(4, None), Verdict::Reused),
             (presented(3, Some("k")), Verdict::Reused),
-            (presented(i64::MAX, Some("k")), Verdict::Reused),
+            (presented(6, None), Verdict::Invalid),
+            (presented(6, Some("k")), Verdict::Invalid),
+            (presented(i64::MAX, Some("k")), Verdict::Invalid),
             (
                 Presented {
                     family: family(2),

@@ -84,7 +84,7 @@ impl Secrets {
     }
 
     /// The longest that an access token can hold, by the bounds of its setting.
-    const LONGEST_ACCESS: TimeDelta = TimeDelta::days(1);
+    pub const LONGEST_ACCESS: TimeDelta = TimeDelta::days(1);
 
     /// Takes no access token that is older than `life`: once the life is lowered, tokens that were made
     /// before do not outlive the revocations that are written from then on.

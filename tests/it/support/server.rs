@@ -68,7 +68,8 @@ impl Server {
         server
     }
 
-    async fn prepare(engine: Engine, settings: &[(&str, &str)]) -> Self {
+    /// A place for a server that is not started yet: [`Self::restart`] does.
+    pub async fn prepare(engine: Engine, settings: &[(&str, &str)]) -> Self {
         let database = match engine {
             Engine::Sqlite => None,
             Engine::Postgres => Some(Arc::new(Database::create().await)),
@@ -174,6 +175,31 @@ impl Server {
         let mut child = self.child.take().expect("the server runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Runs another command of the program on the server's data folder, with its settings.
+    pub async fn run(&self, arguments: &[&str]) -> Ended {
+        let settings: Vec<_> = self
+            .settings
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        let data = self.data();
+        let place = ["--data", data.to_str().unwrap()];
+        run(&[arguments, &place].concat(), &settings).await
+    }
+
+    /// Starts such a command, and leaves it to the caller; what it prints is lost.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        command(&self.settings)
+            .args(arguments)
+            .arg("--data")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server's binary starts")
     }
 
     /// Asks the process to stop and checks that it does so in peace.
