@@ -225,6 +225,10 @@ impl ClientFrame {
     /// # Errors
     /// [`FrameError`] when it is not an object with a `type`, or lacks what its type needs.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
+        // A struct would also be read from an array, by the order of its fields: that is no contract.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(FrameError("not a JSON object with a type"));
+        }
         let raw: RawFrame =
             serde_json::from_str(text).map_err(|_| FrameError("not a JSON object with a type"))?;
         let reference = raw.reference;
@@ -380,6 +384,7 @@ mod tests {
             "",
             "{",
             "[]",
+            r#"["ping",null,null,null,null,null]"#,
             "7",
             r#"{"type":7}"#,
             r#"{"type":"ack"}"#,
