@@ -6,7 +6,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check
+.PHONY: help run test check fuzz
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,3 +21,6 @@ test: ## Run every check and test; installs PostgreSQL and Redis servers for the
 check: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+
+fuzz: ## Fuzz what reads input of clients, a minute each; takes SECS, TARGET, KEEP=1
+	@SECS="$(SECS)" TARGET="$(TARGET)" KEEP="$(KEEP)" scripts/fuzz.sh

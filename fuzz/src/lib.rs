@@ -1,0 +1,160 @@
+//! What is fuzzed: each function takes any bytes and panics when a promise does not hold.
+//!
+//! `fuzz_targets/` runs them under the fuzzer, `tests/fuzz_corpora.rs` on the inputs that are kept
+//! in `corpus/`. A new one is a function here, a file in `fuzz_targets/`, a `[[bin]]`, a line in
+//! [`TARGETS`] and a folder of inputs.
+
+use std::{collections::BTreeMap, str};
+
+use listen_stream::domain::{
+    ids::Epoch,
+    library::FavoriteCursor,
+    sync::{AckToken, ClientFrame, Position, Ref},
+};
+use serde_json::{json, value::RawValue};
+
+/// Takes any bytes; panics when a promise does not hold.
+pub type Target = fn(&[u8]);
+
+/// Every target by its name.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("client_frame", client_frame),
+    ("ack_token", ack_token),
+    ("list_cursor", list_cursor),
+];
+
+/// A text frame of a client. What is accepted is an object that says what was read from it, holds
+/// no more than came in, and is read the same when it is written plainly.
+pub fn client_frame(data: &[u8]) {
+    // The connection judges both before a frame is parsed.
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    if text.len() > ClientFrame::MAX_BYTES {
+        return;
+    }
+    let Ok(frame) = ClientFrame::parse(text) else {
+        return;
+    };
+    let fields: BTreeMap<String, &RawValue> =
+        serde_json::from_str(text).expect("what is accepted is a JSON object");
+    let kind: String = serde_json::from_str(fields["type"].get()).expect("its type is a string");
+    let reference = match &frame {
+        ClientFrame::Ack(at, reference) => {
+            assert_eq!(kind, "ack");
+            assert!(at.seq >= 0);
+            reference
+        }
+        ClientFrame::Auth(token, reference) => {
+            assert_eq!(kind, "auth");
+            assert!(token.0.len() <= text.len());
+            assert_eq!(format!("{token:?}"), "***");
+            reference
+        }
+        ClientFrame::Ping(reference) => {
+            assert_eq!(kind, "ping");
+            reference
+        }
+        ClientFrame::Unknown(reference) => {
+            assert!(!["ack", "auth", "ping"].contains(&kind.as_str()));
+            reference
+        }
+    };
+    match reference {
+        Some(Ref::Text(mark)) => assert!(mark.chars().count() <= Ref::MAX_CHARS),
+        Some(Ref::Number(_)) => {}
+        None => {
+            let given = fields.get("ref").map(|raw| raw.get());
+            assert!(matches!(given, None | Some("null")), "the mark was lost");
+        }
+    }
+    for plain in written(&frame, &kind) {
+        assert_eq!(ClientFrame::parse(&plain).as_ref(), Ok(&frame), "{plain}");
+    }
+}
+
+/// The ways to write a frame.
+fn written(frame: &ClientFrame, kind: &str) -> Vec<String> {
+    let (bodies, reference) = match frame {
+        ClientFrame::Ack(at, reference) => (
+            vec![
+                json!({"type": kind, "ack_token": AckToken(*at).encode()}),
+                json!({"type": kind, "up_to": at.seq, "epoch": at.epoch}),
+            ],
+            reference,
+        ),
+        ClientFrame::Auth(token, reference) => {
+            (vec![json!({"type": kind, "token": token.0})], reference)
+        }
+        ClientFrame::Ping(reference) | ClientFrame::Unknown(reference) => {
+            (vec![json!({"type": kind})], reference)
+        }
+    };
+    let marked = bodies.into_iter().map(|mut body| {
+        if let Some(reference) = reference {
+            body["ref"] = json!(reference);
+        }
+        body.to_string()
+    });
+    marked.collect()
+}
+
+/// The bits of a token or cursor: 24 bytes as 32 characters of base64url, told apart from anything
+/// else without the decoder that is tested.
+fn bits(text: &str) -> Option<u128> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    if text.len() != 32 {
+        return None;
+    }
+    // The last 128 of them, which is as many as the checks need.
+    text.bytes().try_fold(0_u128, |bits, char| {
+        let value = ALPHABET.iter().position(|a| *a == char)?;
+        Some(bits << 6 | value as u128)
+    })
+}
+
+/// An ack token, as text of a client and as 24 bytes of ours.
+pub fn ack_token(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        let token = AckToken::decode(text);
+        // Positions are not negative: that is the first bit of the last eight bytes.
+        let good = bits(text).is_some_and(|bits| bits >> 63 & 1 == 0);
+        assert_eq!(token.is_some(), good);
+        if let Some(token) = token {
+            assert_eq!(token.encode(), text, "two texts, one meaning");
+            assert!(token.0.seq >= 0);
+        }
+    }
+    if let Ok(bytes) = <[u8; 24]>::try_from(data) {
+        let (epoch, seq) = (&bytes[..16], &bytes[16..]);
+        let at = Position {
+            epoch: uuid(epoch),
+            seq: i64::from_be_bytes(seq.try_into().expect("eight bytes")),
+        };
+        let back = AckToken::decode(&AckToken(at).encode());
+        assert_eq!(back, (at.seq >= 0).then_some(AckToken(at)));
+    }
+}
+
+fn uuid(bytes: &[u8]) -> Epoch {
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.parse().expect("sixteen bytes")
+}
+
+/// The cursor of a list, as text of a client.
+pub fn list_cursor(data: &[u8]) {
+    let Ok(text) = str::from_utf8(data) else {
+        return;
+    };
+    let cursor = FavoriteCursor::decode(text);
+    match (cursor, bits(text)) {
+        (Some(cursor), Some(_)) => {
+            assert_eq!(cursor.encode(), text, "two texts, one meaning");
+            assert!(cursor.created_at.timestamp_micros() >= 0);
+        }
+        (Some(_), None) => panic!("not one of ours"),
+        // Times of the years that databases know are taken: they begin with 0, and then a few.
+        (None, Some(_)) => assert!(!text.starts_with("AA"), "one of ours"),
+        (None, None) => {}
+    }
+}
