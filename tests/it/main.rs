@@ -21,6 +21,7 @@ mod durability;
 #[cfg(feature = "faults")]
 mod faults;
 mod favorites;
+mod kill_rounds;
 mod protocol_doc;
 mod readme;
 mod signals;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::support::{Cluster, Socket, within};
+use crate::support::{Cluster, Socket, redis, within};
 
 const WRITERS: u64 = 32;
 const WRITES: u64 = 10;
@@ -187,12 +187,6 @@ async fn one_node_may_die() {
     assert_eq!(added.seq(), 3);
     added.ok(201);
     socket.expect_event(3).await;
-}
-
-/// The Redis of this test run.
-fn redis() -> String {
-    std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
-        .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

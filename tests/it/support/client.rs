@@ -193,8 +193,14 @@ impl Device {
     /// The same device, calling another process, or the same one after its restart.
     #[must_use]
     pub fn at(&self, server: &Server) -> Self {
+        self.with(&server.api())
+    }
+
+    /// The same device, calling this listener.
+    #[must_use]
+    pub fn with(&self, api: &Api) -> Self {
         Self {
-            api: server.api(),
+            api: api.clone(),
             ..self.clone()
         }
     }

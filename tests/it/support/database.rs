@@ -11,6 +11,12 @@ pub enum Engine {
     Postgres,
 }
 
+/// The Redis of this test run.
+pub fn redis() -> String {
+    std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
+        .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test")
+}
+
 /// A `PostgreSQL` database that lives as long as this value.
 pub struct Database {
     /// Where databases are made and dropped.

@@ -3,6 +3,9 @@
 pub mod answer;
 pub mod client;
 pub mod database;
+pub mod dice;
+pub mod follower;
+pub mod proxy;
 pub mod server;
 pub mod shape;
 pub mod socket;
@@ -14,7 +17,7 @@ use tokio::time::Instant;
 
 pub use answer::Answer;
 pub use client::{Api, Device};
-pub use database::Engine;
+pub use database::{Engine, redis};
 pub use server::{Cluster, Server};
 pub use shape::assert_shape;
 pub use socket::{Incoming, Socket};

@@ -18,6 +18,8 @@ use super::{
     database::{Database, Engine},
 };
 
+mod special;
+
 /// The longest that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(20);
 /// The longest that a stop may take: `server.shutdown_secs` and some.
@@ -38,6 +40,8 @@ pub struct Server {
     child: Option<Child>,
     settings: Vec<(String, String)>,
     config: Option<PathBuf>,
+    /// What the server is started through, if anything.
+    program: Vec<String>,
     addresses: Option<(String, String)>,
     /// `data` is the server's own; its output is kept beside it.
     folder: TempDir,
@@ -74,8 +78,12 @@ impl Server {
             Engine::Sqlite => None,
             Engine::Postgres => Some(Arc::new(Database::create().await)),
         };
+        Self::prepare_on(database, settings)
+    }
+
+    fn prepare_on(database: Option<Arc<Database>>, settings: &[(&str, &str)]) -> Self {
         let mut server = Self::on(database);
-        if engine == Engine::Postgres {
+        if server.database.is_some() {
             let key = listen_stream::domain::clock::World::system()
                 .bytes::<32>()
                 .unwrap();
@@ -93,6 +101,7 @@ impl Server {
             child: None,
             settings: Vec::new(),
             config: None,
+            program: Vec::new(),
             addresses: None,
             folder: TempDir::new().unwrap(),
             database,
@@ -123,7 +132,7 @@ impl Server {
         if told.exists() {
             std::fs::remove_file(&told).unwrap();
         }
-        let mut command = command(&self.settings);
+        let mut command = command(&self.program, &self.settings);
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0", "--data"])
@@ -172,8 +181,8 @@ impl Server {
 
     /// Kills the process as a power cut would.
     pub fn kill9(&mut self) {
+        self.signal(rustix::process::Signal::KILL);
         let mut child = self.child.take().expect("the server runs");
-        child.kill().unwrap();
         child.wait().unwrap();
     }
 
@@ -204,9 +213,8 @@ impl Server {
 
     /// Asks the process to stop and checks that it does so in peace.
     pub async fn stop(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
         let child = self.child.as_mut().expect("the server runs");
-        let pid = rustix::process::Pid::from_child(child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = ended(child, STOP).await;
         self.child = None;
         assert!(
@@ -259,6 +267,9 @@ impl Drop for Server {
         if std::thread::panicking() {
             eprintln!("--- the server's output\n{}", self.output());
         }
+        if self.child.is_some() {
+            self.end();
+        }
         if let Some(mut child) = self.child.take() {
             // Nothing is left to do about a process that cannot be killed.
             let _ = child.kill();
@@ -302,7 +313,7 @@ pub async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    let mut child = command(&settings)
+    let mut child = command(&[], &settings)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(append(&path))
@@ -323,8 +334,14 @@ pub async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
 }
 
 /// The binary with these settings and none that the tests' own environment has.
-fn command(settings: &[(String, String)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_listen-stream"));
+fn command(through: &[String], settings: &[(String, String)]) -> Command {
+    let mut words = through.iter().map(String::as_str);
+    let binary = env!("CARGO_BIN_EXE_listen-stream");
+    let mut command = Command::new(words.next().unwrap_or(binary));
+    command.args(words);
+    if !through.is_empty() {
+        command.arg(binary);
+    }
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LISTEN_STREAM_") {
             command.env_remove(name);

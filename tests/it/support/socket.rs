@@ -30,6 +30,9 @@ use super::{
     client::{Api, Device},
 };
 
+mod attempt;
+pub use attempt::Unopened;
+
 /// The one protocol that the server speaks.
 pub const PROTOCOL: &str = "listen-stream.v1";
 

@@ -1,0 +1,233 @@
+//! A way to another server that tests can cut, stall and slow down.
+//!
+//! The server under test is given the proxy's port instead of that of its database or its Redis.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
+
+/// How the way is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Open,
+    /// Nobody listens, and what was connected is cut.
+    Gone,
+    /// Connections are taken and kept, and nothing passes: neither data nor an end.
+    Silent,
+    /// Each piece of data takes so much longer, each way.
+    Slow(Duration),
+}
+
+/// What becomes of the next `COMMIT` of a `PostgreSQL` connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The connection is cut before the database hears it.
+    Before = 1,
+    /// The database hears it and answers; the connection is cut before the answer arrives.
+    After = 2,
+}
+
+/// A port that leads to another server. Ends with this value.
+pub struct Proxy {
+    address: SocketAddr,
+    way: watch::Sender<Way>,
+    commit: Arc<AtomicU8>,
+}
+
+impl Proxy {
+    /// Leads to `host:port`.
+    pub async fn start(to: &str) -> Self {
+        let to = tokio::net::lookup_host(to).await.unwrap().next().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (way, changes) = watch::channel(Way::Open);
+        let commit = Arc::new(AtomicU8::new(0));
+        tokio::spawn(listen(listener, to, changes, commit.clone()));
+        Self {
+            address,
+            way,
+            commit,
+        }
+    }
+
+    pub const fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub fn set(&self, way: Way) {
+        self.way.send_replace(way);
+    }
+
+    /// Cuts the connection that commits next, once.
+    pub fn cut_next_commit(&self, cut: Cut) {
+        self.commit.store(cut as u8, Ordering::SeqCst);
+    }
+
+    /// Whether a cut that was ordered has happened.
+    pub fn has_cut(&self) -> bool {
+        self.commit.load(Ordering::SeqCst) == 0
+    }
+}
+
+async fn listen(
+    listener: TcpListener,
+    to: SocketAddr,
+    mut way: watch::Receiver<Way>,
+    commit: Arc<AtomicU8>,
+) {
+    let address = listener.local_addr().unwrap();
+    let mut open = Some(listener);
+    loop {
+        let gone = *way.borrow_and_update() == Way::Gone;
+        match &open {
+            Some(_) if gone => open = None,
+            None if !gone => open = Some(TcpListener::bind(address).await.unwrap()),
+            _ => {}
+        }
+        let accepted = async {
+            match &open {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = way.changed() => if changed.is_err() { return },
+            accepted = accepted => {
+                let (near, _) = accepted.unwrap();
+                let (way, commit) = (way.clone(), commit.clone());
+                tokio::spawn(async move {
+                    let Ok(far) = TcpStream::connect(to).await else { return };
+                    pass(near, far, way, &commit).await;
+                });
+            }
+        }
+    }
+}
+
+/// Passes data both ways until either end closes or the way is gone.
+async fn pass(
+    mut near: TcpStream,
+    mut far: TcpStream,
+    mut way: watch::Receiver<Way>,
+    commit: &AtomicU8,
+) {
+    for end in [&near, &far] {
+        // What is cut is cut at once, without a farewell.
+        let _ = (end.set_nodelay(true), end.set_zero_linger());
+    }
+    let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    let mut swallow = false;
+    loop {
+        let now = *way.borrow_and_update();
+        if now == Way::Gone {
+            return;
+        }
+        let (sent, got) = tokio::select! {
+            changed = way.changed() => if changed.is_err() { return } else { continue },
+            n = near.read(&mut up), if now != Way::Silent => (true, n),
+            n = far.read(&mut down), if now != Way::Silent => (false, n),
+        };
+        let Ok(n @ 1..) = got else { return };
+        let data = if sent { &up[..n] } else { &down[..n] };
+        if let Way::Slow(by) = now {
+            tokio::time::sleep(by).await;
+        }
+        // It may have fallen silent, or gone, while the data was on its way.
+        let Ok(later) = way
+            .wait_for(|way| *way != Way::Silent)
+            .await
+            .map(|way| *way)
+        else {
+            return;
+        };
+        if later == Way::Gone {
+            return;
+        }
+        if sent && is_commit(data) {
+            match commit.swap(0, Ordering::SeqCst) {
+                1 => return,
+                2 => swallow = true,
+                _ => {}
+            }
+        } else if swallow && !sent {
+            return;
+        }
+        let written = if sent { &mut far } else { &mut near }.write_all(data);
+        if written.await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether a client of `PostgreSQL` says `COMMIT` here, as a simple query.
+fn is_commit(data: &[u8]) -> bool {
+    data.windows(12).any(|it| it == b"Q\0\0\0\x0bCOMMIT\0")
+}
+
+#[tokio::test]
+async fn proxies_pass_cut_and_stall() {
+    let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let to = far.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = far.accept().await {
+            tokio::spawn(async move {
+                let (mut from, mut to) = stream.split();
+                tokio::io::copy(&mut from, &mut to).await
+            });
+        }
+    });
+    let proxy = Proxy::start(&to).await;
+    let address = ("127.0.0.1", proxy.port());
+    let says = async |stream: &mut TcpStream, text: &[u8]| {
+        stream.write_all(text).await.ok()?;
+        let mut back = vec![0; text.len()];
+        stream.read_exact(&mut back).await.ok()?;
+        Some(back)
+    };
+    let soon = Duration::from_millis(200);
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    assert_eq!(says(&mut stream, b"a").await.as_deref(), Some(&b"a"[..]));
+    proxy.set(Way::Silent);
+    let silent = tokio::time::timeout(soon, says(&mut stream, b"b")).await;
+    assert!(silent.is_err(), "{silent:?}");
+    proxy.set(Way::Open);
+    let mut back = [0; 1];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"b", "what waited arrives");
+
+    let commit = b"Q\0\0\0\x0bCOMMIT\0";
+    for cut in [Cut::Before, Cut::After] {
+        proxy.cut_next_commit(cut);
+        assert_eq!(says(&mut stream, b"c").await.as_deref(), Some(&b"c"[..]));
+        assert!(!proxy.has_cut());
+        assert_eq!(says(&mut stream, commit).await, None, "{cut:?}");
+        assert!(proxy.has_cut());
+        stream = TcpStream::connect(address).await.unwrap();
+    }
+    proxy.set(Way::Gone);
+    assert_eq!(says(&mut stream, b"d").await, None);
+    super::eventually("nobody listens", async || {
+        TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    proxy.set(Way::Slow(soon));
+    super::eventually("somebody listens", async || {
+        TcpStream::connect(address).await.is_ok()
+    })
+    .await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let start = tokio::time::Instant::now();
+    assert_eq!(says(&mut stream, b"e").await.as_deref(), Some(&b"e"[..]));
+    assert!(start.elapsed() >= soon * 2, "{:?}", start.elapsed());
+}

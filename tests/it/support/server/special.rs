@@ -1,0 +1,65 @@
+//! Servers that are started in a special way: through another program, or with their database out of
+//! reach; and what can be seen of their process.
+
+use std::sync::Arc;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Database, Engine, Server};
+use crate::support::proxy::Proxy;
+
+impl Server {
+    /// Starts the server through another program, which starts it or becomes it: `program… binary …`.
+    pub async fn through(engine: Engine, settings: &[(&str, &str)], program: Vec<String>) -> Self {
+        let mut server = Self::prepare(engine, settings).await;
+        server.program = program;
+        server.launch().await;
+        server
+    }
+
+    /// A server on a new `PostgreSQL` database that it reaches through a proxy.
+    pub async fn behind_proxy(settings: &[(&str, &str)]) -> (Self, Proxy) {
+        let database = Arc::new(Database::create().await);
+        let mut url = reqwest::Url::parse(&database.url).unwrap();
+        let address = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
+        let proxy = Proxy::start(&address).await;
+        url.set_port(Some(proxy.port())).unwrap();
+        let mut server = Self::prepare_on(Some(database), settings);
+        server.set("database.url", url.as_str());
+        server.launch().await;
+        (server, proxy)
+    }
+
+    /// The server's process: the one that was started, or what that one started.
+    pub fn pid(&self) -> Pid {
+        let child = self.child.as_ref().expect("the server runs").id();
+        let of = |id: u32| Pid::from_raw(id.try_into().unwrap()).unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{child}/task/{child}/children"));
+        let first = children.ok().and_then(|text| {
+            let first = text.split_whitespace().next()?;
+            first.parse().ok()
+        });
+        // The server itself starts no process.
+        of(first.unwrap_or(child))
+    }
+
+    /// Sends the server's process a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Kills the server's own process, as far as it can: what it was started through may only let
+    /// go of it.
+    pub(super) fn end(&self) {
+        let _ = kill_process(self.pid(), Signal::KILL);
+    }
+
+    /// Bytes of memory that the process holds now.
+    pub fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next());
+        kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap() * 1024
+    }
+}
