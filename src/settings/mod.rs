@@ -184,17 +184,34 @@ pub fn create_if_missing(data_dir: &Path) -> Result<Option<PathBuf>, SettingsErr
         .mode(0o700)
         .create(data_dir)
         .and_then(|()| {
-            // For the owner only: an operator may write passwords into it.
-            fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-        })
-        .and_then(|mut file| file.write_all(TEMPLATE.as_bytes()));
+            if path.exists() {
+                Err(io::ErrorKind::AlreadyExists.into())
+            } else {
+                write_template(&path)
+            }
+        });
     match made {
         Ok(()) => Ok(Some(path)),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.exists() => Ok(None),
         Err(cause) => Err(SettingsError::UnwritableFile { path, cause }),
     }
+}
+
+/// Writes the settings file whole and on disk, or not at all: after a loss of power half a file would
+/// stop every later start.
+fn write_template(path: &Path) -> io::Result<()> {
+    let part = path.with_extension("part");
+    // For the owner only: an operator may write passwords into it.
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)?;
+    file.write_all(TEMPLATE.as_bytes())?;
+    file.sync_all()?;
+    // Unlike a rename this keeps what is there.
+    let linked = fs::hard_link(&part, path);
+    fs::remove_file(&part)?;
+    linked
 }
