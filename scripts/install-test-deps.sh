@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need and this machine lacks: a PostgreSQL server, a Redis server, a C
-# compiler, root certificates. Does nothing when all are there. Debian and Ubuntu only.
+# Installs what the tests need and this machine lacks: a PostgreSQL server, a Redis server, strace, a
+# C compiler, root certificates. Does nothing when all are there. Debian and Ubuntu only.
 set -euo pipefail
 
 die() {
@@ -13,6 +13,7 @@ missing() {
     compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
         echo postgresql
     command -v redis-server >/dev/null || echo redis-server
+    command -v strace >/dev/null || echo strace
     command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
     # On other systems certificates live elsewhere, and apt-get could not help anyway.
     if command -v apt-get >/dev/null && [[ ! -s /etc/ssl/certs/ca-certificates.crt ]]; then

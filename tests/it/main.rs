@@ -22,6 +22,7 @@ mod durability;
 mod faults;
 mod favorites;
 mod kill_rounds;
+mod power_loss;
 mod protocol_doc;
 mod readme;
 mod signals;

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod client;
 pub mod database;
 pub mod dice;
+pub mod disk;
 pub mod follower;
 pub mod proxy;
 pub mod server;

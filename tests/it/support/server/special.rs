@@ -1,7 +1,7 @@
 //! Servers that are started in a special way: through another program, or with their database out of
 //! reach; and what can be seen of their process.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -13,6 +13,18 @@ impl Server {
     pub async fn through(engine: Engine, settings: &[(&str, &str)], program: Vec<String>) -> Self {
         let mut server = Self::prepare(engine, settings).await;
         server.program = program;
+        server.launch().await;
+        server
+    }
+
+    /// A server on a data folder with a copy of these files.
+    pub async fn on_files(folder: &Path) -> Self {
+        let mut server = Self::prepare(Engine::Sqlite, &[]).await;
+        std::fs::create_dir(server.data()).unwrap();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, server.data().join(path.file_name().unwrap())).unwrap();
+        }
         server.launch().await;
         server
     }
