@@ -17,7 +17,7 @@ use std::{
 
 use crate::domain::{
     ids::{DeviceId, UserId},
-    sync::LogHead,
+    sync::{LogHead, Told},
 };
 use redis::{
     Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
@@ -26,12 +26,14 @@ use redis::{
 use tokio::{runtime::Handle, sync::mpsc, time::MissedTickBehavior};
 
 /// What a node hears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
     /// A user's log has these ends.
     Head(UserId, LogHead),
     /// A device of a user attached, here or elsewhere, and its newest connection is this one.
     Attached(UserId, DeviceId, i64),
+    /// What a node told about a user's devices, this one's own words too.
+    Told(UserId, Box<Told>),
     /// From now on hints for this user arrive; what came before has to be looked up.
     Listening(UserId),
 }
@@ -66,6 +68,8 @@ const PROBE: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "listen-stream:log:";
 /// Begins the text of [`Hint::Attached`].
 const ATTACHED: &str = "attached/1";
+/// Begins the text of [`Hint::Told`], before JSON.
+const TOLD: &str = "told/1";
 
 impl Hints {
     /// Connects in the background, now and whenever the connection is lost.
@@ -117,6 +121,13 @@ impl Hints {
     /// Tells the other nodes that a device's newest connection is on this one.
     pub fn attached(&self, user: UserId, device: DeviceId, attach_epoch: i64) {
         self.order(Order::Publish(user, write_attached(device, attach_epoch)));
+    }
+
+    /// Tells the other nodes something about a user's devices that is not kept.
+    pub fn tell(&self, user: UserId, told: &Told) {
+        // Maps with string keys and plain values always serialise.
+        let told = serde_json::to_string(told).unwrap_or_default();
+        self.order(Order::Publish(user, format!("{TOLD} {told}")));
     }
 
     /// Hints for this user are wanted.
@@ -174,7 +185,11 @@ fn read(channel: &[u8], text: &[u8]) -> Option<Hint> {
         .strip_prefix(CHANNEL)?
         .parse()
         .ok()?;
-    let words: Vec<&str> = std::str::from_utf8(text).ok()?.splitn(4, ' ').collect();
+    let text = std::str::from_utf8(text).ok()?;
+    if let Some((TOLD, told)) = text.split_once(' ') {
+        return Some(Hint::Told(user, serde_json::from_str(told).ok()?));
+    }
+    let words: Vec<&str> = text.splitn(4, ' ').collect();
     match words.as_slice() {
         [ATTACHED, device, attach_epoch] => Some(Hint::Attached(
             user,

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde_json::json;
+
 use crate::support::{Cluster, Socket, redis, within};
 
 const WRITERS: u64 = 32;
@@ -227,4 +229,32 @@ async fn without_its_redis_a_node_is_degraded_and_changes_still_cross() {
     let mut at_a = Socket::open(&one).await;
     one.at(&cluster.b).put("song", "far").await.ok(201);
     at_a.expect_event(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_redis_signals_and_presence_cross() {
+    let settings = [("redis.url", &*redis())];
+    let cluster = Cluster::with(&settings).await;
+    let one = cluster.a.api().newcomer("one").await;
+    let two = cluster.a.api().login(&one.phone, "two").await;
+    let mut here = Socket::open(&one).await;
+    here.hear_presence(true);
+    here.expect_presence(&["one"]).await;
+    let mut there = Socket::open(&two.at(&cluster.b)).await;
+    there.hear_presence(true);
+    here.expect_presence(&["one", "two"]).await;
+    // It asks as soon as it listens.
+    there.expect_presence(&["two"]).await;
+    there.expect_presence(&["one", "two"]).await;
+    here.send(json!({"type": "signal", "to": "two", "name": "player.pause", "data": {"n": 1}}))
+        .await;
+    let heard = there.next_frame("signal").await;
+    assert_eq!(heard["from_device_id"], "one");
+    assert_eq!(heard["data"], json!({"n": 1}));
+    there
+        .send(json!({"type": "signal", "to": "all", "name": "hello"}))
+        .await;
+    assert_eq!(here.next_frame("signal").await["name"], "hello");
+    there.close().await;
+    here.expect_presence(&["one"]).await;
 }

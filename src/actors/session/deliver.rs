@@ -38,13 +38,21 @@ impl UserSession {
                 Effect::Detached(_) => {
                     let _ = self.parts.cursors.tell(Flush);
                 }
-                Effect::Relay(..) | Effect::Present(_) => {}
+                Effect::Relay(from, signal) => self.relay(from, signal),
+                Effect::Present(devices) => self.tell_present(devices),
                 Effect::SignalDropped(_) => {
                     self.parts.metrics.signals_dropped.inc();
                 }
             }
         }
         self.arm(cx);
+    }
+
+    /// Tells the core how much each connection has not read yet, before it decides what may wait.
+    pub(super) fn note_unread(&mut self) {
+        for (conn, link) in &self.links {
+            self.core.unread(*conn, link.outlet.unread());
+        }
     }
 
     fn push(&self, conn: ConnId, what: ToDevice) {
@@ -168,6 +176,7 @@ impl UserSession {
         } else {
             Duration::ZERO
         };
+        self.note_unread();
         let effects = self.core.tick(now, late);
         self.apply(effects, cx);
     }

@@ -46,7 +46,7 @@ asks! {
     Control HeadSeen -> ();
     Control HeadHinted -> ();
     Control Superseded -> ();
-    Control LookAtHead -> ();
+    Control Listening -> ();
     Control Recheck -> ();
     Control Drain -> ();
 }
@@ -281,9 +281,9 @@ pub struct HeadSeen(pub Seen);
 #[derive(Debug)]
 pub struct HeadHinted(pub Seen);
 
-/// Hints of other nodes arrive from now on: look up what came before.
+/// Hints of other nodes arrive from now on: look up what came before, and ask who is there.
 #[derive(Debug)]
-pub struct LookAtHead;
+pub struct Listening;
 
 /// Something was revoked: look whether an attached device is concerned.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ mod commands;
 mod deliver;
 mod fifo;
 mod messages;
+mod nodes;
 mod reads;
 mod socket;
 
@@ -21,10 +22,11 @@ use std::{
 use chrono::TimeDelta;
 pub use messages::{
     AckChanges, AckReply, Attach, AttachRefused, AttachedTo, ChangesReply, Detached, Done, Drain,
-    Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, LookAtHead,
+    Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, Listening,
     Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite,
     RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
 };
+pub use nodes::FromNode;
 use serde::Serialize;
 
 use super::{

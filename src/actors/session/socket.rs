@@ -6,7 +6,7 @@ use super::{
     Attaching, Link, UserSession,
     messages::{
         Attach, AttachRefused, AttachedTo, Detached, Drain, Frame, HeadHinted, HeadSeen, Heard,
-        LookAtHead, Recheck, Resumed, ToDevice,
+        Listening, Recheck, Resumed, ToDevice,
     },
 };
 use crate::{
@@ -223,6 +223,7 @@ impl Serve<Attach> for UserSession {
 impl Serve<Frame> for UserSession {
     fn serve(&mut self, it: Frame, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         let Frame { conn, frame } = it;
+        self.note_unread();
         if let ClientFrame::Auth(token, reference) = frame {
             if let Err(detail) = self.renew(conn, &token.0, cx) {
                 let now = cx.world.instant();
@@ -275,7 +276,8 @@ impl Serve<HeadHinted> for UserSession {
         if self.core.log().is_some_and(|known| known.epoch == epoch) {
             return self.serve(HeadSeen(it.0), cx);
         }
-        self.serve(LookAtHead, cx)
+        self.look_at_head(cx);
+        Reply::Now(())
     }
 }
 
@@ -290,10 +292,11 @@ impl Serve<Superseded> for UserSession {
         Reply::Now(())
     }
 }
-impl Serve<LookAtHead> for UserSession {
-    fn serve(&mut self, _: LookAtHead, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+impl Serve<Listening> for UserSession {
+    fn serve(&mut self, _: Listening, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if !self.links.is_empty() {
             self.look_at_head(cx);
+            self.ask_who_is_elsewhere();
         }
         Reply::Now(())
     }

@@ -14,7 +14,7 @@ use super::attached::{Attached, AttachedDevice};
 use crate::{
     actors::{
         kernel::{Ask, Cx, Serve, Unit},
-        session::{HeadHinted, HeadSeen, LookAtHead, Sessions, UserSession},
+        session::{FromNode, HeadHinted, HeadSeen, Listening, Sessions, UserSession},
     },
     domain::{
         ids::{DeviceId, UserId},
@@ -171,7 +171,8 @@ impl HeadWatcher {
                         };
                         watcher.tell(user, superseded);
                     }
-                    Some(Hint::Listening(user)) => watcher.tell(user, LookAtHead),
+                    Some(Hint::Told(user, told)) => watcher.tell(user, FromNode(*told)),
+                    Some(Hint::Listening(user)) => watcher.tell(user, Listening),
                     None => return,
                 }
                 watcher.hinted += 1;

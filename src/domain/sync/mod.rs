@@ -20,4 +20,4 @@ pub use frame::{
 };
 pub use retention::{Ages, Retention};
 pub use session::{Attachment, Effect, SessionConfig, SessionCore};
-pub use signal::{PresentDevice, Signal, SignalData, SignalName, SignalTo};
+pub use signal::{NodeNews, PresentDevice, Signal, SignalData, SignalName, SignalTo, Told};

@@ -112,3 +112,82 @@ pub struct PresentDevice {
     /// The device, by its own id.
     pub device_id: ClientDeviceId,
 }
+
+/// What a node tells the others about one user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Who tells.
+    pub node: String,
+    /// What.
+    pub news: NodeNews,
+}
+
+/// See [`Told`]. Tagged from outside: raw JSON can be read in no other form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeNews {
+    /// A device that is attached to the node sent a signal.
+    Signal {
+        /// The device, by its own id.
+        from: ClientDeviceId,
+        /// What it sent.
+        signal: Signal,
+    },
+    /// These devices are attached to the node.
+    Present {
+        /// By their own ids.
+        devices: Vec<ClientDeviceId>,
+        /// The others are to tell the same of themselves.
+        answer: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn what_nodes_tell_comes_back_as_it_was() {
+        let data = raw("{\"n\": 9007199254740993.0, \"n\": [ ]}");
+        let signal =
+            |to: &str| Signal::parse(to.into(), "player.play".into(), Some(&data)).unwrap();
+        let id = |s: &str| ClientDeviceId::parse(s).unwrap();
+        for news in [
+            NodeNews::Signal {
+                from: id("a"),
+                signal: signal("all"),
+            },
+            NodeNews::Signal {
+                from: id("a"),
+                signal: signal("b"),
+            },
+            NodeNews::Present {
+                devices: vec![id("a"), id("b")],
+                answer: true,
+            },
+        ] {
+            let told = Told {
+                node: "n1".into(),
+                news,
+            };
+            let text = serde_json::to_string(&told).unwrap();
+            assert_eq!(serde_json::from_str::<Told>(&text).unwrap(), told);
+        }
+    }
+
+    #[test]
+    fn data_is_bounded() {
+        let fits = format!("\"{}\"", "x".repeat(SignalData::MAX_BYTES - 2));
+        let parse = |text: &str| Signal::parse("all".into(), "n".into(), Some(&raw(text)));
+        assert!(parse(&fits).is_ok());
+        assert!(
+            parse(&format!(" {fits}")).is_ok(),
+            "white space does not count"
+        );
+        assert!(parse(&format!("[{fits}]")).is_err());
+    }
+}

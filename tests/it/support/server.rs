@@ -200,7 +200,7 @@ impl Server {
 
     /// Starts such a command, and leaves it to the caller; what it prints is lost.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
-        command(&self.settings)
+        command(&[], &self.settings)
             .args(arguments)
             .arg("--data")
             .arg(self.data())

@@ -224,6 +224,10 @@ impl SessionCore {
 
     /// A device came; `changed`: or went. Everyone here is told, and other nodes.
     pub(super) fn tell_presence(&mut self, changed: bool, effects: &mut Vec<Effect>) {
+        if self.links.is_empty() {
+            // Nobody here hears any more who is elsewhere.
+            self.remote.clear();
+        }
         if changed {
             for link in self.links.values_mut() {
                 link.presence_due = true;

@@ -75,6 +75,7 @@ impl Socket {
             stream,
             muted,
             pings: 0,
+            hears_presence: false,
             welcome: Value::Null,
         };
         match socket.heard(PATIENCE).await {

@@ -1,0 +1,71 @@
+//! What sessions of one user at several nodes tell each other beside the log: signals, and who is
+//! where. It goes by Redis, and may be lost: signals are not repeated, and presence is told again
+//! with every heartbeat.
+
+use super::UserSession;
+use crate::{
+    actors::kernel::{Ask, Class, Cx, Reply, Serve},
+    domain::{
+        identity::ClientDeviceId,
+        sync::{NodeNews, Signal, Told},
+    },
+};
+
+/// Something that another node told.
+#[derive(Debug)]
+pub struct FromNode(pub Told);
+
+impl Ask for FromNode {
+    type Reply = ();
+    const CLASS: Class = Class::Control;
+}
+
+impl UserSession {
+    fn tell_nodes(&self, news: NodeNews) {
+        if let Some(hints) = &self.parts.hints {
+            let node = self.parts.config.node.clone();
+            hints.tell(self.user, &Told { node, news });
+        }
+    }
+
+    /// Hands a device's signal to whoever is attached elsewhere.
+    pub(super) fn relay(&self, from: ClientDeviceId, signal: Signal) {
+        self.tell_nodes(NodeNews::Signal { from, signal });
+    }
+
+    /// Tells who is attached here.
+    pub(super) fn tell_present(&self, devices: Vec<ClientDeviceId>) {
+        let answer = false;
+        self.tell_nodes(NodeNews::Present { devices, answer });
+    }
+
+    /// Hints of other nodes arrive from now on: asks who is there.
+    pub(super) fn ask_who_is_elsewhere(&self) {
+        let devices = self.core.present_here();
+        let answer = true;
+        self.tell_nodes(NodeNews::Present { devices, answer });
+    }
+}
+
+impl Serve<FromNode> for UserSession {
+    fn serve(&mut self, it: FromNode, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let FromNode(Told { node, news }) = it;
+        // What a node publishes comes back to it.
+        if node == self.parts.config.node || self.links.is_empty() {
+            return Reply::Now(());
+        }
+        self.note_unread();
+        let effects = match news {
+            NodeNews::Signal { from, signal } => self.core.signal_arrived(&from, &signal),
+            NodeNews::Present { devices, answer } => {
+                if answer {
+                    self.tell_present(self.core.present_here());
+                }
+                let now = cx.world.instant();
+                self.core.presence_arrived(now, &node, devices)
+            }
+        };
+        self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
