@@ -69,6 +69,7 @@ fn the_largest_frames_are_read_in_no_time() {
         full(r#"{"type":"ack","up_to":"#, "9", "}"),
         full(r#"{"type":"ack","ack_token":""#, "A", r#""}"#),
         full(r#"{"type":"auth","token":""#, r"\ud83d\ude00", r#""}"#),
+        full(r#"{"type":"signal","to":"all","name":"x","data":"#, "[", ""),
         full("", " ", r#"{"type":"ping"}"#),
     ];
     for frame in frames {

@@ -7,9 +7,10 @@
 use std::{collections::BTreeMap, str};
 
 use listen_stream::domain::{
+    identity::ClientDeviceId,
     ids::Epoch,
     library::FavoriteCursor,
-    sync::{AckToken, ClientFrame, Position, Ref},
+    sync::{AckToken, ClientFrame, Position, Ref, ServerFrame, Signal, SignalData, SignalTo},
 };
 use serde_json::{json, value::RawValue};
 
@@ -55,8 +56,17 @@ pub fn client_frame(data: &[u8]) {
             assert_eq!(kind, "ping");
             reference
         }
+        ClientFrame::Signal(signal, reference) => {
+            assert_eq!(kind, "signal");
+            relayed(signal);
+            reference
+        }
+        ClientFrame::Invalid(_, _, reference) => {
+            assert_eq!(kind, "signal");
+            reference
+        }
         ClientFrame::Unknown(reference) => {
-            assert!(!["ack", "auth", "ping"].contains(&kind.as_str()));
+            assert!(!["ack", "auth", "ping", "signal"].contains(&kind.as_str()));
             reference
         }
     };
@@ -73,30 +83,60 @@ pub fn client_frame(data: &[u8]) {
     }
 }
 
-/// The ways to write a frame.
+/// The ways to write a frame; none for one whose content was refused.
 fn written(frame: &ClientFrame, kind: &str) -> Vec<String> {
     let (bodies, reference) = match frame {
         ClientFrame::Ack(at, reference) => (
             vec![
-                json!({"type": kind, "ack_token": AckToken(*at).encode()}),
-                json!({"type": kind, "up_to": at.seq, "epoch": at.epoch}),
+                format!(r#""ack_token":"{}""#, AckToken(*at).encode()),
+                format!(r#""up_to":{},"epoch":"{}""#, at.seq, at.epoch),
             ],
             reference,
         ),
         ClientFrame::Auth(token, reference) => {
-            (vec![json!({"type": kind, "token": token.0})], reference)
+            (vec![format!(r#""token":{}"#, json!(token.0))], reference)
+        }
+        ClientFrame::Signal(signal, reference) => {
+            let to = match &signal.to {
+                SignalTo::All => "all",
+                SignalTo::Device(id) => id.as_str(),
+            };
+            let (name, data) = (signal.name.as_str(), plain(&signal.data));
+            let body = format!(r#""to":"{to}","name":"{name}","data":{data}"#);
+            (vec![body], reference)
         }
         ClientFrame::Ping(reference) | ClientFrame::Unknown(reference) => {
-            (vec![json!({"type": kind})], reference)
+            (vec![r#""more":{}"#.to_owned()], reference)
         }
+        ClientFrame::Invalid(..) => return Vec::new(),
     };
-    let marked = bodies.into_iter().map(|mut body| {
-        if let Some(reference) = reference {
-            body["ref"] = json!(reference);
-        }
-        body.to_string()
-    });
-    marked.collect()
+    let mark = json!(reference);
+    let head = format!(r#"{{"type":{},"ref":{mark}"#, json!(kind));
+    let whole = |body: String| format!("{head},{body}}}");
+    bodies.into_iter().map(whole).collect()
+}
+
+fn plain(data: &SignalData) -> String {
+    serde_json::to_string(data).expect("what was read can be written")
+}
+
+/// What other devices and other nodes are sent of a signal is what its sender wrote.
+fn relayed(signal: &Signal) {
+    let data = plain(&signal.data);
+    assert!(data.len() <= SignalData::MAX_BYTES);
+    let frame = ServerFrame::Signal {
+        from_device_id: ClientDeviceId::parse("a").expect("an id"),
+        name: signal.name.clone(),
+        data: signal.data.clone(),
+    }
+    .to_text();
+    assert!(frame.len() <= ClientFrame::MAX_BYTES);
+    let fields: BTreeMap<String, &RawValue> =
+        serde_json::from_str(&frame).expect("what is sent is a JSON object");
+    assert_eq!(fields["data"].get(), data);
+    let hint = serde_json::to_string(signal).expect("what was read can be written");
+    let arrived: Signal = serde_json::from_str(&hint).expect("what was written can be read");
+    assert_eq!(&arrived, signal);
 }
 
 /// The bits of a token or cursor: 24 bytes as 32 characters of base64url, told apart from anything
