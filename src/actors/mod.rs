@@ -6,6 +6,7 @@
 //! what goes up is told.
 
 pub mod identity;
+pub mod janitor;
 pub mod kernel;
 pub mod session;
 pub mod sync;
@@ -70,7 +71,8 @@ impl Graph {
     }
 
     /// The actors that the whole node needs, with their state: what readiness is made of. Actors of
-    /// single users do not count, so that one poisoned user never takes a node out.
+    /// single users do not count, so that one poisoned user never takes a node out, nor does the
+    /// janitor of the logs, without which a node serves as well.
     #[must_use]
     pub fn roots(&self) -> Vec<(&'static str, Life)> {
         let mut roots = vec![

@@ -14,6 +14,7 @@ use crate::{
     actors::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
+        janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
         kernel::{Caps, Kernel, KernelMetrics, Place, RestartPolicy},
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
@@ -21,7 +22,7 @@ use crate::{
     domain::{
         clock::World,
         identity::{RevocationSet, Secrets},
-        sync::{SessionConfig, Window},
+        sync::{Retention, SessionConfig, Window},
     },
     settings::Settings,
     store::{Hints, Store},
@@ -86,9 +87,20 @@ pub(super) async fn start(
         };
         kernel.start(ROOT, move || CursorKeeper::new(parts.clone()))
     };
+    let rule = retention(settings);
+    let janitor = {
+        let parts = JanitorParts {
+            store: store.clone(),
+            metrics: metrics.register(JanitorMetrics::register),
+            rule,
+            period: Duration::from_millis(settings.sync.trim_interval_ms),
+        };
+        kernel.start(ROOT, move || SyncLogJanitor::new(parts.clone()))
+    };
     let parts = SessionParts {
         store: store.clone(),
         cursors: cursors.clone(),
+        janitor,
         attached: Arc::clone(&attached),
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
@@ -96,6 +108,7 @@ pub(super) async fn start(
         metrics: metrics.sockets.clone(),
         draining: Arc::clone(&draining),
         config: session_config(settings, node_name(world)?),
+        retention: rule,
         idle: Duration::from_secs(settings.sync.idle_secs),
         access_life,
     };
@@ -169,6 +182,16 @@ fn session_config(settings: &Settings, node: String) -> SessionConfig {
         progress_timeout: Duration::from_secs(sync.progress_timeout_secs),
         signals_per_second: sync.signals_per_second,
         side_frames: SIDE_FRAMES,
+    }
+}
+
+fn retention(settings: &Settings) -> Retention {
+    let sync = &settings.sync;
+    Retention {
+        max_age: TimeDelta::days(sync.retention_days.into()),
+        min_age: TimeDelta::hours(sync.retention_min_hours.into()),
+        max_events: sync.retention_max_events.into(),
+        min_events: sync.retention_min_events.into(),
     }
 }
 

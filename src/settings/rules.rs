@@ -14,6 +14,7 @@ pub(super) fn check(settings: &Settings, to: &mut Reader) {
     listeners(settings, to);
     sms(settings, to);
     heartbeat(settings, to);
+    retention(settings, to);
     master_key(settings, to);
 }
 
@@ -81,6 +82,39 @@ fn heartbeat(settings: &Settings, to: &mut Reader) {
             ProblemKind::Conflict,
             timeout.to_string(),
             format!("more than sync.heartbeat_secs, {every}"),
+        );
+    }
+}
+
+/// The least that is kept of a log is not more than the most.
+fn retention(settings: &Settings, to: &mut Reader) {
+    let sync = &settings.sync;
+    let (least, most) = (sync.retention_min_events, sync.retention_max_events);
+    if least > most {
+        // Blame the one that somebody set.
+        if to.origin("sync.retention_min_events") == Origin::Default {
+            to.refuse(
+                "sync.retention_max_events",
+                ProblemKind::Conflict,
+                most.to_string(),
+                format!("at least sync.retention_min_events, {least}"),
+            );
+        } else {
+            to.refuse(
+                "sync.retention_min_events",
+                ProblemKind::Conflict,
+                least.to_string(),
+                format!("at most sync.retention_max_events, {most}"),
+            );
+        }
+    }
+    let (hours, days) = (sync.retention_min_hours, sync.retention_days);
+    if hours > days * 24 {
+        to.refuse(
+            "sync.retention_min_hours",
+            ProblemKind::Conflict,
+            hours.to_string(),
+            format!("at most sync.retention_days, {days}, in hours"),
         );
     }
 }

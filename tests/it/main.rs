@@ -25,6 +25,8 @@ mod kill_rounds;
 mod power_loss;
 mod protocol_doc;
 mod readme;
+mod replacement;
+mod retention;
 mod signals;
 mod slow_store;
 mod start;

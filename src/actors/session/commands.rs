@@ -15,6 +15,7 @@ use crate::{
     actors::{
         Failure,
         identity::open,
+        janitor::Trim,
         kernel::{Cx, Deadline, Reply, Serve},
     },
     domain::{
@@ -73,6 +74,10 @@ impl UserSession {
         let Written { value, log, events } = written;
         if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
             hints.publish(self.user, log);
+        }
+        if self.parts.retention.is_overfull(&log) {
+            // Told with each change until it is done; a tell that is lost is made good by the next.
+            let _ = self.parts.janitor.tell(Trim(self.user));
         }
         // One that attaches may have read the head before this commit.
         if !self.links.is_empty() || !self.attaching.is_empty() {

@@ -30,6 +30,7 @@ pub use nodes::FromNode;
 use serde::Serialize;
 
 use super::{
+    janitor::SyncLogJanitor,
     kernel::{
         Caps, Cx, Deadline, Handle, Kernel, Outlet, Place, Registry, RestartPolicy, Timer, Unit,
     },
@@ -39,7 +40,7 @@ use crate::{
     domain::{
         identity::{Caller, RevocationSet, Secrets},
         ids::{ConnId, DeviceId, UserId},
-        sync::{CloseCode, SessionConfig, SessionCore},
+        sync::{CloseCode, Retention, SessionConfig, SessionCore},
     },
     store::{Hints, Store},
     telemetry::metrics::SocketMetrics,
@@ -54,6 +55,7 @@ pub type Sessions = Registry<UserId, UserSession>;
 pub struct SessionParts {
     pub(crate) store: Store,
     pub(crate) cursors: Handle<CursorKeeper>,
+    pub(crate) janitor: Handle<SyncLogJanitor>,
     pub(crate) attached: Arc<Attached>,
     pub(crate) revocations: Arc<RevocationSet>,
     pub(crate) secrets: Arc<Secrets>,
@@ -64,6 +66,8 @@ pub struct SessionParts {
     pub(crate) draining: Arc<AtomicBool>,
     /// The rules of delivery.
     pub config: SessionConfig,
+    /// How much of a log is kept: the janitor is told when one is much longer.
+    pub retention: Retention,
     /// A session without device and work goes to rest after so long.
     pub idle: Duration,
     /// How long an access token holds.

@@ -31,6 +31,16 @@ pub struct Sync {
     pub frames_per_second: u32,
     /// Frames that a client may send at once.
     pub frames_burst: u32,
+    /// Days for which an event is kept for a device that lacks it.
+    pub retention_days: u32,
+    /// Events of a user that are kept at most.
+    pub retention_max_events: u32,
+    /// The newest events of a user, kept whether a device lacks them or not.
+    pub retention_min_events: u32,
+    /// Hours for which an event is kept whether a device lacks it or not.
+    pub retention_min_hours: u32,
+    /// Milliseconds between two rounds through all logs to trim them.
+    pub trim_interval_ms: u64,
 }
 
 impl Sync {
@@ -53,6 +63,15 @@ impl Sync {
             send_buffer_bytes: from.number("sync.send_buffer_bytes", 65_536, &(4096..=16_777_216)),
             frames_per_second: from.number("sync.frames_per_second", 50, &(1..=1_000_000)),
             frames_burst: from.number("sync.frames_burst", 250, &(1..=1_000_000)),
+            retention_days: from.number("sync.retention_days", 30, &(1..=3650)),
+            retention_max_events: from.number(
+                "sync.retention_max_events",
+                10_000,
+                &(1..=1_000_000),
+            ),
+            retention_min_events: from.number("sync.retention_min_events", 1000, &(0..=1_000_000)),
+            retention_min_hours: from.number("sync.retention_min_hours", 24, &(0..=87_600)),
+            trim_interval_ms: from.number("sync.trim_interval_ms", 300_000, &(10..=86_400_000)),
         }
     }
 }

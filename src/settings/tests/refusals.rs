@@ -207,6 +207,25 @@ fn settings_that_do_not_go_together_are_refused() {
          (DATA/listen-stream.toml:2)"
     );
     assert_eq!(
+        case("[sync]\nretention_max_events = 999\n", &[]).message(),
+        "sync.retention_max_events: found 999, expected at least sync.retention_min_events, 1000 \
+         (DATA/listen-stream.toml:2)"
+    );
+    assert_eq!(
+        case("[sync]\nretention_min_events = 10001\n", &[]).message(),
+        "sync.retention_min_events: found 10001, expected at most sync.retention_max_events, 10000 \
+         (DATA/listen-stream.toml:2)"
+    );
+    assert_eq!(
+        case(
+            "[sync]\nretention_min_hours = 49\nretention_days = 2\n",
+            &[]
+        )
+        .message(),
+        "sync.retention_min_hours: found 49, expected at most sync.retention_days, 2, in hours \
+         (DATA/listen-stream.toml:2)"
+    );
+    assert_eq!(
         case("[server]\nadmin_listen = \"127.0.0.1:8080\"\n", &[]).message(),
         "server.admin_listen: found 127.0.0.1:8080, which is server.listen too, expected another \
          port (DATA/listen-stream.toml:2)"

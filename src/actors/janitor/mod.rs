@@ -1,0 +1,5 @@
+//! Actors that throw away what nobody needs any more.
+
+mod sync_log;
+
+pub use sync_log::{JanitorMetrics, JanitorParts, SyncLogJanitor, Trim};

@@ -1,0 +1,269 @@
+//! Keeps the logs of all users as short as the rule of retention says.
+//!
+//! Owns a timer and a queue of users whose logs have something to delete. A round goes through all
+//! logs in pages; a session tells it [`Trim`] when its log should not wait for the next round. It
+//! works in small steps with pauses between, each a transaction of its own, so that it never keeps
+//! others from the writer. Every step decides anew by what is stored: a step that is lost or done
+//! twice, here or on another node, does no harm. Nobody waits for it, and the node serves without it.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
+
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use serde::Serialize;
+
+use crate::{
+    actors::kernel::{Ask, Class, Cx, Reply, Serve, Unit},
+    domain::{ids::UserId, sync::Retention},
+    store::{Store, StoreError, TrimPage, Trimmed},
+};
+
+/// This user's log is longer than it may be.
+#[derive(Debug)]
+pub struct Trim(pub UserId);
+
+impl Ask for Trim {
+    type Reply = ();
+    const CLASS: Class = Class::Control;
+}
+
+/// What the janitor counts.
+#[derive(Debug, Clone, Default)]
+pub struct JanitorMetrics {
+    trimmed: Counter,
+    rounds: Counter,
+    failures: Counter,
+}
+
+impl JanitorMetrics {
+    /// Makes the families and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let it = Self::default();
+        registry.register(
+            "sync_log_trimmed_events",
+            "Events deleted from the logs of all users",
+            it.trimmed.clone(),
+        );
+        registry.register(
+            "sync_log_trim_rounds",
+            "Rounds through all logs that came to their end",
+            it.rounds.clone(),
+        );
+        registry.register(
+            "sync_log_trim_failures",
+            "Steps and looks that failed",
+            it.failures.clone(),
+        );
+        it
+    }
+}
+
+/// What the janitor works with.
+#[derive(Debug, Clone)]
+pub struct JanitorParts {
+    pub(crate) store: Store,
+    pub(crate) metrics: JanitorMetrics,
+    /// What is kept.
+    pub rule: Retention,
+    /// The time between two rounds.
+    pub period: Duration,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SyncLogJanitor {
+    parts: JanitorParts,
+    /// Logs with something to delete.
+    queue: VecDeque<UserId>,
+    /// The same, to find who is in it.
+    queued: HashSet<UserId>,
+    round: Round,
+    /// One step at a time, and a pause after it.
+    busy: bool,
+}
+
+/// How far a round through all logs has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    Over,
+    /// After this user; from the beginning when there is none.
+    At(Option<UserId>),
+}
+
+/// What the janitor shows of itself.
+#[derive(Debug, Serialize)]
+pub struct SyncLogJanitorView {
+    in_round: bool,
+    queued: usize,
+    trimmed: u64,
+    rounds: u64,
+    failures: u64,
+}
+
+impl SyncLogJanitor {
+    /// How long a step may take.
+    const BUDGET: Duration = Duration::from_secs(5);
+    /// Between two steps, which are the writer's for a few milliseconds each.
+    const PAUSE: Duration = Duration::from_millis(20);
+    /// Logs that are looked at together.
+    const PAGE: u32 = 500;
+    /// Users that may wait; the next round finds the others.
+    const ROOM: usize = 4096;
+
+    /// Waits for its first round.
+    #[must_use]
+    pub fn new(parts: JanitorParts) -> Self {
+        Self {
+            parts,
+            queue: VecDeque::new(),
+            queued: HashSet::new(),
+            round: Round::Over,
+            busy: false,
+        }
+    }
+
+    fn begin_round(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.round == Round::Over {
+            self.round = Round::At(None);
+        }
+        self.work(cx);
+    }
+
+    fn enqueue(&mut self, user: UserId) {
+        if self.queue.len() < Self::ROOM && self.queued.insert(user) {
+            self.queue.push_back(user);
+        }
+    }
+
+    /// Takes the next step, unless one is under way.
+    fn work(&mut self, cx: &mut Cx<'_, Self>) {
+        if self.busy {
+            return;
+        }
+        if let Some(user) = self.queue.pop_front() {
+            self.queued.remove(&user);
+            self.trim(user, cx);
+        } else if let Round::At(after) = self.round {
+            self.look(after, cx);
+        }
+    }
+
+    fn trim(&mut self, user: UserId, cx: &mut Cx<'_, Self>) {
+        self.busy = true;
+        let (store, rule, now) = (self.parts.store.clone(), self.parts.rule, cx.world.now());
+        let deadline = cx.world.instant() + Self::BUDGET;
+        cx.spawn(
+            async move { store.log_trim(deadline, user, rule, now).await },
+            move |janitor, result, cx| {
+                janitor.trimmed(user, result);
+                janitor.pause(cx);
+            },
+        );
+    }
+
+    fn trimmed(&mut self, user: UserId, result: Result<Trimmed, StoreError>) {
+        match result {
+            Ok(Trimmed { events, more }) => {
+                self.parts.metrics.trimmed.inc_by(events);
+                if more {
+                    self.enqueue(user);
+                }
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// Looks for logs that have something to delete.
+    fn look(&mut self, after: Option<UserId>, cx: &mut Cx<'_, Self>) {
+        self.busy = true;
+        let (store, rule, now) = (self.parts.store.clone(), self.parts.rule, cx.world.now());
+        let deadline = cx.world.instant() + Self::BUDGET;
+        cx.spawn(
+            async move {
+                store
+                    .logs_to_trim(deadline, after, Self::PAGE, rule, now)
+                    .await
+            },
+            |janitor, page, cx| {
+                janitor.looked(page);
+                janitor.pause(cx);
+            },
+        );
+    }
+
+    fn looked(&mut self, page: Result<TrimPage, StoreError>) {
+        match page {
+            Ok(TrimPage { users, next }) => {
+                users.into_iter().for_each(|user| self.enqueue(user));
+                if next.is_none() {
+                    self.parts.metrics.rounds.inc();
+                }
+                self.round = next.map_or(Round::Over, |next| Round::At(Some(next)));
+            }
+            Err(error) => self.failed(error),
+        }
+    }
+
+    /// What is wrong with one log must not keep the others from their turn; a store that does not
+    /// serve is left in peace until the next round.
+    fn failed(&mut self, error: StoreError) {
+        self.parts.metrics.failures.inc();
+        let of_one_log = matches!(error, StoreError::Corrupt(_) | StoreError::Constraint(_));
+        if !of_one_log {
+            self.queue.clear();
+            self.queued.clear();
+            self.round = Round::Over;
+        }
+    }
+
+    fn pause(&mut self, cx: &mut Cx<'_, Self>) {
+        let delay = if self.queue.is_empty() && self.round == Round::Over {
+            Duration::ZERO
+        } else {
+            Self::PAUSE
+        };
+        cx.after(delay, |janitor, cx| {
+            janitor.busy = false;
+            janitor.work(cx);
+        });
+    }
+}
+
+impl Unit for SyncLogJanitor {
+    const KIND: &'static str = "sync_log_janitor";
+    type View = SyncLogJanitorView;
+
+    fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        // Nodes that start together do not go through the logs together.
+        let first = cx.world.jitter(self.parts.period);
+        cx.after(first, |janitor, cx| {
+            janitor.begin_round(cx);
+            cx.every(janitor.parts.period, Self::begin_round);
+        });
+    }
+
+    fn view(&self) -> SyncLogJanitorView {
+        let JanitorMetrics {
+            trimmed,
+            rounds,
+            failures,
+        } = &self.parts.metrics;
+        SyncLogJanitorView {
+            in_round: self.round != Round::Over,
+            queued: self.queue.len(),
+            trimmed: trimmed.get(),
+            rounds: rounds.get(),
+            failures: failures.get(),
+        }
+    }
+}
+
+impl Serve<Trim> for SyncLogJanitor {
+    fn serve(&mut self, Trim(user): Trim, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.enqueue(user);
+        self.work(cx);
+        Reply::Now(())
+    }
+}
