@@ -20,7 +20,7 @@ mod redis;
 mod sync;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     path::PathBuf,

@@ -7,3 +7,6 @@ mod head_watcher;
 pub use attached::{Attached, AttachedDevice};
 pub use cursor_keeper::{Advance, CursorKeeper, Flush, KeeperParts};
 pub use head_watcher::{HeadWatcher, WatcherParts};
+
+#[cfg(test)]
+mod tests;

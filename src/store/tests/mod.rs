@@ -37,8 +37,8 @@ use crate::domain::{
 const POSTGRES_URL: &str = "LISTEN_STREAM_TEST_POSTGRES_URL";
 
 /// A store of its own for one test.
-struct Bed {
-    store: Store,
+pub(crate) struct Bed {
+    pub(crate) store: Store,
     world: World,
     config: StoreConfig,
     secrets: Arc<Secrets>,
@@ -111,7 +111,7 @@ async fn on_server(sql: String) {
 }
 
 impl Bed {
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("listen-stream.db");
         Self::new(config(Database::Sqlite(file)), dir).await
@@ -126,6 +126,25 @@ impl Bed {
             tempfile::tempdir().unwrap(),
         )
         .await
+    }
+
+    /// The same with another limit of what a write may wait.
+    pub(crate) async fn sqlite_with(write_timeout: Duration) -> Self {
+        let mut bed = Self::sqlite().await;
+        bed.store.close().await;
+        bed.config.write_timeout = write_timeout;
+        bed.store = open(&bed.config).await.unwrap();
+        bed
+    }
+
+    /// Makes writes to the SQLite file wait until it is dropped.
+    pub(crate) async fn hold(&self) -> impl Sized {
+        let mut conn = self.beside().await;
+        sqlx::raw_sql("BEGIN IMMEDIATE")
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        conn
     }
 
     async fn new(config: StoreConfig, dir: tempfile::TempDir) -> Self {
@@ -143,7 +162,7 @@ impl Bed {
         }
     }
 
-    async fn done(self) {
+    pub(crate) async fn done(self) {
         self.store.close().await;
         if let Database::Postgres(url) = &self.config.database {
             let options: PgConnectOptions = url.parse().unwrap();
@@ -152,7 +171,7 @@ impl Bed {
         }
     }
 
-    fn soon(&self) -> Instant {
+    pub(crate) fn soon(&self) -> Instant {
         self.world.instant() + Duration::from_secs(5)
     }
 
@@ -246,7 +265,7 @@ impl Bed {
     }
 
     /// A new user with one device.
-    async fn user(&self) -> Session {
+    pub(crate) async fn user(&self) -> Session {
         let phone = Phone::parse(format!("+861380000{:04}", self.number())).unwrap();
         self.session(&phone, "phone-1", t(0)).await
     }
@@ -266,7 +285,7 @@ impl Bed {
     }
 
     /// Puts `n` favorites, each an event.
-    async fn favorites(&self, user: UserId, n: i64) {
+    pub(crate) async fn favorites(&self, user: UserId, n: i64) {
         for i in 0..n {
             let command = self.favorite(user, &format!("song-{i}"), t(i));
             self.store.favorite_put(self.soon(), command).await.unwrap();

@@ -1,0 +1,174 @@
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    actors::kernel::{Caps, Handle, Kernel, KernelMetrics, Place, RestartPolicy},
+    domain::{
+        clock::World,
+        sync::{Cursor, Position},
+    },
+    store::tests::Bed,
+};
+
+/// Never within a test.
+const NEVER: Duration = Duration::from_hours(1);
+
+fn keeper(bed: &Bed) -> Handle<CursorKeeper> {
+    let metrics = KernelMetrics::register(&mut prometheus_client::registry::Registry::default());
+    let place = Place {
+        caps: Caps {
+            commands: 64,
+            reads: 64,
+        },
+        policy: RestartPolicy::ROOT,
+    };
+    let parts = KeeperParts {
+        store: bed.store.clone(),
+        attached: Arc::default(),
+        sessions: Arc::<OnceLock<_>>::default(),
+        period: NEVER,
+    };
+    Kernel::new(World::system(), metrics).start(place, move || CursorKeeper::new(parts.clone()))
+}
+
+fn soon() -> Instant {
+    World::system().instant() + Duration::from_secs(10)
+}
+
+async fn view(keeper: &Handle<CursorKeeper>) -> Value {
+    keeper.observe(soon()).await.unwrap()
+}
+
+async fn until(keeper: &Handle<CursorKeeper>, field: &str, value: Value) {
+    let deadline = soon();
+    while view(keeper).await[field] != value {
+        assert!(
+            World::system().instant() < deadline,
+            "{field} never was {value}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A user's device, attached: its cursors by position, and a look at the stored one.
+struct Phone<'b> {
+    bed: &'b Bed,
+    session: crate::store::Session,
+    attach: crate::store::AttachState,
+}
+
+impl<'b> Phone<'b> {
+    async fn new(bed: &'b Bed) -> Self {
+        let session = bed.user().await;
+        bed.favorites(session.user.id, 9).await;
+        let (user, device) = (session.user.id, session.device.id);
+        let attach = bed.store.device_attach(bed.soon(), user, device, None);
+        let attach = attach.await.unwrap().unwrap();
+        Self {
+            bed,
+            session,
+            attach,
+        }
+    }
+
+    fn advance(&self, seq: i64) -> Advance {
+        let epoch = self.attach.log.epoch;
+        Advance(Cursor {
+            device: self.session.device.id,
+            attach_epoch: self.attach.attach_epoch,
+            position: Position { epoch, seq },
+        })
+    }
+
+    async fn stored(&self) -> i64 {
+        let (user, device) = (self.session.user.id, self.session.device.id);
+        let cursor = self.bed.store.device_cursor(self.bed.soon(), user, device);
+        cursor.await.unwrap().unwrap()
+    }
+}
+
+#[actix_rt::test]
+async fn who_asks_for_a_flush_waits_for_the_batch_under_way_too() {
+    let bed = Bed::sqlite().await;
+    let (phone, keeper) = (Phone::new(&bed).await, keeper(&bed));
+    let held = bed.hold().await;
+    keeper.tell(phone.advance(4)).unwrap();
+    keeper.tell(Flush).unwrap();
+    until(&keeper, "flushing", json!(true)).await;
+    // Nothing is pending: it is all in the batch.
+    let asking = {
+        let keeper = keeper.clone();
+        actix_rt::spawn(async move { keeper.ask(Flush, soon()).await })
+    };
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!asking.is_finished(), "answered before anything was stored");
+    // And what comes after the batch began is in the answer as well.
+    keeper.tell(phone.advance(6)).unwrap();
+    let again = {
+        let keeper = keeper.clone();
+        actix_rt::spawn(async move { keeper.ask(Flush, soon()).await })
+    };
+    tokio::task::yield_now().await;
+    drop(held);
+    asking.await.unwrap().unwrap();
+    again.await.unwrap().unwrap();
+    assert_eq!(phone.stored().await, 6);
+    bed.done().await;
+}
+
+#[actix_rt::test]
+async fn cursors_of_a_batch_that_failed_are_kept() {
+    let bed = Bed::sqlite_with(Duration::from_millis(300)).await;
+    let (phone, other) = (Phone::new(&bed).await, Phone::new(&bed).await);
+    let keeper = keeper(&bed);
+    let held = bed.hold().await;
+    keeper.tell(phone.advance(4)).unwrap();
+    keeper.tell(other.advance(5)).unwrap();
+    keeper.tell(Flush).unwrap();
+    until(&keeper, "flushing", json!(true)).await;
+    // What comes meanwhile is newer than what comes back.
+    keeper.tell(phone.advance(8)).unwrap();
+    until(&keeper, "failed", json!(1)).await;
+    assert_eq!(view(&keeper).await["pending"], 2);
+    assert_eq!((phone.stored().await, other.stored().await), (0, 0));
+    drop(held);
+    keeper.ask(Flush, soon()).await.unwrap();
+    assert_eq!((phone.stored().await, other.stored().await), (8, 5));
+    assert_eq!(view(&keeper).await["pending"], 0);
+    // Nothing is pending and nothing under way: it answers at once.
+    keeper.ask(Flush, soon()).await.unwrap();
+    bed.done().await;
+}
+
+#[test]
+fn attached_devices_are_found_by_user_and_by_device() {
+    use crate::domain::ids::{DeviceId, UserId};
+    let id = |n| uuid::Uuid::from_u128(n);
+    let attached = Attached::default();
+    attached.set(
+        UserId(id(1)),
+        vec![(DeviceId(id(11)), 3), (DeviceId(id(12)), 1)],
+    );
+    attached.set(UserId(id(2)), vec![(DeviceId(id(21)), 2)]);
+    for (subject, users) in [
+        (1, vec![UserId(id(1))]),
+        (21, vec![UserId(id(2))]),
+        (9, vec![]),
+    ] {
+        assert_eq!(attached.matching(id(subject)), users);
+    }
+    assert_eq!(attached.devices().len(), 3);
+    attached.set(UserId(id(1)), vec![]);
+    let (user, device) = (UserId(id(2)), DeviceId(id(21)));
+    let left = AttachedDevice {
+        user,
+        device,
+        attach_epoch: 2,
+    };
+    assert_eq!(attached.devices(), [left]);
+}
