@@ -307,8 +307,8 @@ async fn the_file_is_private_and_kept() {
     ] {
         assert!(made.output.contains(said), "{}", made.output);
     }
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let allowed = std::fs::metadata(&path).unwrap().permissions();
+    assert_eq!(allowed.mode() & 0o777, 0o600);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
 
     add(&me, 1).await;

@@ -58,6 +58,14 @@ impl Header {
     }
 }
 
+/// What the header of any form has.
+#[derive(Deserialize)]
+struct Form {
+    listen_stream_backup: u32,
+    #[serde(default)]
+    program: String,
+}
+
 /// What stands before a table's rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Table {
@@ -188,16 +196,10 @@ impl<R: BufRead> Reading<R> {
             header: Header::new(0, DateTime::UNIX_EPOCH, ""),
         };
         match reading.line() {
-            Ok(true) => {}
+            Ok(true) if reading.line.starts_with(b"{") => {}
             Err(Unsound::Io(e)) => return Err(Unsound::Io(e)),
             // Whatever is wrong with the first line: this is no backup.
             _ => return Err(Unsound::Foreign),
-        }
-        #[derive(Deserialize)]
-        struct Form {
-            listen_stream_backup: u32,
-            #[serde(default)]
-            program: String,
         }
         let form: Form = serde_json::from_slice(&reading.line).map_err(|_| Unsound::Foreign)?;
         if form.listen_stream_backup > FORM {

@@ -22,7 +22,8 @@ use std::{
 
 pub use error::BackupError;
 pub use format::Header;
-pub use restore::{Restore, Restored, epochs_renew, restore};
+pub use renew::epochs_renew;
+pub use restore::{Restore, Restored, restore};
 pub(super) use swap::settle;
 
 use super::Database;
@@ -76,3 +77,6 @@ pub async fn backup_to_stdout(database: &Database, world: &World) -> Result<Summ
     out.flush().map_err(unwritable)?;
     Ok(Summary { header, rows })
 }
+
+#[cfg(test)]
+mod tests;

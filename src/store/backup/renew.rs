@@ -3,19 +3,26 @@
 //! Clients may be ahead of that state, and hold tokens that it does not know of. Owns the
 //! statements that keep them from being taken for what they are not.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::AssertSqlSafe;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
 use uuid::Uuid;
 
+use super::{BackupError, swap};
 use crate::{
     domain::{
         clock::World,
         identity::{Revocation, Secrets},
     },
-    store::{StoreError, Tx, error::Failed, on_tx},
+    store::{Database, StoreError, Tx, error::Failed, migrate, on_tx, open},
 };
+
+/// What PostgreSQL shows of the connection.
+const NAME: &str = "listen-stream renew-epochs";
 
 /// Logs that one statement renews.
 const CHUNK: usize = 500;
@@ -46,6 +53,99 @@ const REVOKE: &str = "INSERT INTO revocations (subject, min_version, revoked_at,
      SELECT id, token_version, $1, $2 FROM users WHERE TRUE \
      ON CONFLICT (subject) DO UPDATE SET min_version = excluded.min_version, \
          revoked_at = excluded.revoked_at, expires_at = excluded.expires_at";
+
+/// Makes the state of a database that was brought back by other means fit to be served: new epochs,
+/// and what [`restore`] does beside them. Says how many logs there are. For SQLite the caller holds
+/// the folder's lock; on PostgreSQL servers may be running.
+///
+/// # Errors
+/// [`BackupError`]; nothing was changed then.
+pub async fn epochs_renew(
+    database: &Database,
+    world: &World,
+    sign_out_everyone: bool,
+) -> Result<usize, BackupError> {
+    match database {
+        Database::Sqlite(path) => renew_file(path, world, sign_out_everyone).await,
+        Database::Postgres(url) => {
+            let mut conn = open::postgres_alone(url, NAME, world).await?;
+            migrate::postgres(&mut conn).await?;
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                match renew_postgres(&mut conn, world, sign_out_everyone).await {
+                    // Servers take the same locks.
+                    Err(e) if e.is_transient() && tries < 5 => {
+                        tokio::time::sleep(world.jitter(Duration::from_millis(100))).await;
+                    }
+                    result => return result.map_err(not_renewed),
+                }
+            }
+        }
+    }
+}
+
+async fn renew_file(
+    path: &Path,
+    world: &World,
+    sign_out_everyone: bool,
+) -> Result<usize, BackupError> {
+    swap::settle(path)?;
+    if !path.exists() {
+        return Err(BackupError::NoDatabase(path.to_path_buf()));
+    }
+    let mut conn = writing(SqliteConnectOptions::new().filename(path)).await?;
+    migrate::sqlite(&mut conn).await?;
+    let renewed = renew_sqlite(&mut conn, world, sign_out_everyone).await;
+    let renewed = renewed.map_err(not_renewed)?;
+    // What was renewed is durable; how the connection ends does not matter.
+    let _ = conn.close().await;
+    Ok(renewed)
+}
+
+async fn renew_sqlite(
+    conn: &mut SqliteConnection,
+    world: &World,
+    sign_out_everyone: bool,
+) -> Result<usize, Failed> {
+    let mut tx = Tx::Sqlite(conn.begin().await?);
+    let renewed = renew(&mut tx, world, sign_out_everyone).await?;
+    tx.commit().await?;
+    Ok(renewed)
+}
+
+async fn renew_postgres(
+    conn: &mut PgConnection,
+    world: &World,
+    sign_out_everyone: bool,
+) -> Result<usize, Failed> {
+    let mut tx = Tx::Postgres(conn.begin().await?);
+    let renewed = renew(&mut tx, world, sign_out_everyone).await?;
+    tx.commit().await?;
+    Ok(renewed)
+}
+
+/// Says why [`renew`] did not succeed.
+pub(super) fn not_renewed(failed: Failed) -> BackupError {
+    let reason = match failed {
+        Failed::Sql(e) => e.to_string(),
+        Failed::Store(e) => e.to_string(),
+        Failed::Panicked => "it panicked".to_owned(),
+    };
+    BackupError::Database {
+        what: "cannot renew the epochs".to_owned(),
+        reason,
+    }
+}
+
+/// A connection that writes to an SQLite file.
+pub(super) async fn writing(
+    options: SqliteConnectOptions,
+) -> Result<SqliteConnection, BackupError> {
+    let options = options.foreign_keys(true).disable_statement_logging();
+    let connected = options.connect().await;
+    connected.map_err(BackupError::database("cannot open the database file"))
+}
 
 /// Makes the state fit to be served again; says how many logs have a new epoch.
 ///

@@ -7,12 +7,11 @@ use std::{
     fs::File,
     io::{BufReader, Seek},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde_json::value::RawValue;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection,
+    AssertSqlSafe, Connection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous},
 };
 
@@ -20,13 +19,13 @@ use super::{
     BackupError, Header, Summary,
     format::{Piece, Reading, Table, Unsound},
     import::{NotPut, import},
-    renew::renew,
+    renew::{not_renewed, renew, writing},
     swap,
     tables::{MIGRATIONS, TABLES, exists, schema_version},
 };
 use crate::{
     domain::clock::World,
-    store::{Database, MasterKey, Tx, error::Failed, keys::KeyRow, migrate, open},
+    store::{Database, MasterKey, Tx, keys::KeyRow, migrate, open},
 };
 
 /// How a backup is to be restored.
@@ -78,89 +77,13 @@ pub async fn restore(
     }
     let backup = Backup { path, file: &file };
     let kept = match database {
-        Database::Sqlite(place) => backup.into_sqlite(place, world, how).await?,
+        Database::Sqlite(place) => backup.put_into_sqlite(place, world, how).await?,
         Database::Postgres(url) => {
-            backup.into_postgres(url, world, how).await?;
+            backup.put_into_postgres(url, world, how).await?;
             None
         }
     };
     Ok(Restored { summary, kept })
-}
-
-/// Makes the state of a database that was brought back by other means fit to be served: new epochs,
-/// and what [`restore`] does beside them. Says how many logs there are. For SQLite the caller holds
-/// the folder's lock; on PostgreSQL servers may be running.
-///
-/// # Errors
-/// [`BackupError`]; nothing was changed then.
-pub async fn epochs_renew(
-    database: &Database,
-    world: &World,
-    sign_out_everyone: bool,
-) -> Result<usize, BackupError> {
-    let failed = |e| failed_at("cannot renew the epochs", e);
-    match database {
-        Database::Sqlite(path) => {
-            swap::settle(path)?;
-            if !path.exists() {
-                return Err(BackupError::NoDatabase(path.clone()));
-            }
-            let mut conn = sqlite(SqliteConnectOptions::new().filename(path)).await?;
-            migrate::sqlite(&mut conn).await?;
-            let renewed = renew_sqlite(&mut conn, world, sign_out_everyone).await;
-            let _ = conn.close().await;
-            renewed.map_err(failed)
-        }
-        Database::Postgres(url) => {
-            let mut conn = open::postgres_alone(url, NAME, world).await?;
-            migrate::postgres(&mut conn).await?;
-            let mut tries = 0;
-            loop {
-                tries += 1;
-                match renew_postgres(&mut conn, world, sign_out_everyone).await {
-                    // Servers take the same locks.
-                    Err(e) if e.is_transient() && tries < 5 => {
-                        tokio::time::sleep(world.jitter(Duration::from_millis(100))).await;
-                    }
-                    result => return result.map_err(failed),
-                }
-            }
-        }
-    }
-}
-
-async fn renew_sqlite(
-    conn: &mut SqliteConnection,
-    world: &World,
-    sign_out_everyone: bool,
-) -> Result<usize, Failed> {
-    let mut tx = Tx::Sqlite(conn.begin().await?);
-    let renewed = renew(&mut tx, world, sign_out_everyone).await?;
-    tx.commit().await?;
-    Ok(renewed)
-}
-
-async fn renew_postgres(
-    conn: &mut PgConnection,
-    world: &World,
-    sign_out_everyone: bool,
-) -> Result<usize, Failed> {
-    let mut tx = Tx::Postgres(conn.begin().await?);
-    let renewed = renew(&mut tx, world, sign_out_everyone).await?;
-    tx.commit().await?;
-    Ok(renewed)
-}
-
-fn failed_at(what: &str, failed: Failed) -> BackupError {
-    let reason = match failed {
-        Failed::Sql(e) => e.to_string(),
-        Failed::Store(e) => e.to_string(),
-        Failed::Panicked => "it panicked".to_owned(),
-    };
-    BackupError::Database {
-        what: what.to_owned(),
-        reason,
-    }
 }
 
 fn unsound(path: &Path, why: Unsound) -> BackupError {
@@ -226,12 +149,6 @@ fn sealed_key(table: &Table, line: &[u8]) -> Option<KeyRow> {
     })
 }
 
-async fn sqlite(options: SqliteConnectOptions) -> Result<SqliteConnection, BackupError> {
-    let options = options.foreign_keys(true).disable_statement_logging();
-    let connected = options.connect().await;
-    connected.map_err(BackupError::database("cannot open the database file"))
-}
-
 /// A backup that was found to be sound.
 struct Backup<'a> {
     path: &'a Path,
@@ -239,7 +156,7 @@ struct Backup<'a> {
 }
 
 impl Backup<'_> {
-    async fn into_sqlite(
+    async fn put_into_sqlite(
         &self,
         place: &Path,
         world: &World,
@@ -269,7 +186,7 @@ impl Backup<'_> {
             .journal_mode(SqliteJournalMode::Off)
             .synchronous(SqliteSynchronous::Off)
             .locking_mode(SqliteLockingMode::Exclusive);
-        let mut conn = sqlite(options).await?;
+        let mut conn = writing(options).await?;
         let mut reading = read(self.path, self.file)?;
         let broken = |e| BackupError::database("cannot build the new database")(e);
         migrate::run(&mut conn, Some(reading.header().schema)).await?;
@@ -278,8 +195,10 @@ impl Backup<'_> {
         put.map_err(|e| self.not_put(e))?;
         tx.commit().await.map_err(broken)?;
         migrate::run(&mut conn, None).await?;
-        let renewed = renew_sqlite(&mut conn, world, how.sign_out_everyone).await;
-        renewed.map_err(|e| failed_at("cannot renew the epochs", e))?;
+        let mut tx = Tx::Sqlite(conn.begin().await.map_err(broken)?);
+        let renewed = renew(&mut tx, world, how.sign_out_everyone).await;
+        renewed.map_err(not_renewed)?;
+        tx.commit().await.map_err(broken)?;
         let orphans = sqlx::query("PRAGMA foreign_key_check");
         if !orphans
             .fetch_all(&mut conn)
@@ -293,7 +212,7 @@ impl Backup<'_> {
         conn.close().await.map_err(broken)
     }
 
-    async fn into_postgres(
+    async fn put_into_postgres(
         &self,
         url: &str,
         world: &World,
@@ -315,7 +234,7 @@ impl Backup<'_> {
         put.map_err(|e| self.not_put(e))?;
         migrate_within(&mut tx, None).await?;
         let renewed = renew(&mut tx, world, how.sign_out_everyone).await;
-        renewed.map_err(|e| failed_at("cannot renew the epochs", e))?;
+        renewed.map_err(not_renewed)?;
         tx.commit().await.map_err(broken)?;
         // What was restored is durable; how the connection ends does not matter.
         let _ = conn.close().await;

@@ -39,11 +39,11 @@ const POSTGRES_URL: &str = "LISTEN_STREAM_TEST_POSTGRES_URL";
 /// A store of its own for one test.
 pub(crate) struct Bed {
     pub(crate) store: Store,
-    world: World,
-    config: StoreConfig,
+    pub(super) world: World,
+    pub(super) config: StoreConfig,
     secrets: Arc<Secrets>,
     /// The SQLite file's folder.
-    dir: tempfile::TempDir,
+    pub(super) dir: tempfile::TempDir,
     next: AtomicU64,
 }
 
@@ -68,7 +68,7 @@ macro_rules! on_both {
         }
     };
 }
-use on_both;
+pub(super) use on_both;
 
 fn config(database: Database) -> StoreConfig {
     StoreConfig {
@@ -81,7 +81,7 @@ fn config(database: Database) -> StoreConfig {
     }
 }
 
-async fn open(config: &StoreConfig) -> Result<Store, OpenError> {
+pub(super) async fn open(config: &StoreConfig) -> Result<Store, OpenError> {
     Store::open(
         config.clone(),
         World::system(),
@@ -117,7 +117,7 @@ impl Bed {
         Self::new(config(Database::Sqlite(file)), dir).await
     }
 
-    async fn postgres() -> Self {
+    pub(super) async fn postgres() -> Self {
         let name = format!("listen_stream_{}", World::system().uuid().unwrap().simple());
         on_server(format!("CREATE DATABASE {name}")).await;
         let url = server().database(&name).to_url_lossy().to_string();
@@ -184,7 +184,7 @@ impl Bed {
     }
 
     /// Runs SQL beside the store.
-    async fn sql(&self, sql: &str) -> Result<(), sqlx::Error> {
+    pub(super) async fn sql(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
         match &self.store.inner.db {
             Db::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ()),
@@ -196,7 +196,7 @@ impl Bed {
     }
 
     /// A number from SQL.
-    async fn count(&self, sql: &str) -> i64 {
+    pub(super) async fn count(&self, sql: &str) -> i64 {
         let sql = AssertSqlSafe(sql.to_owned());
         on_pool!(&self.store.inner.db, pool => {
             sqlx::query_scalar(sql).fetch_one(pool).await.unwrap()
