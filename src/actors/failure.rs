@@ -32,6 +32,9 @@ pub enum Failure {
     /// The store failed at the commit.
     #[error("the store failed at the commit; the change may have happened")]
     OutcomeUnknown,
+    /// The user of the token is gone.
+    #[error("there is no such user any more")]
+    NoUser,
     /// A fault of ours; the text names no data.
     #[error("{0}")]
     Internal(&'static str),
@@ -48,6 +51,7 @@ impl Failure {
             Self::Quarantined { .. } => ErrorCode::SessionQuarantined,
             Self::Unavailable => ErrorCode::StoreUnavailable,
             Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+            Self::NoUser => ErrorCode::TokenRevoked,
             Self::Internal(_) => ErrorCode::Internal,
         }
     }
@@ -71,6 +75,7 @@ impl From<StoreError> for Failure {
             StoreError::OutcomeUnknown => Self::OutcomeUnknown,
             StoreError::Deadline => Self::Timeout,
             StoreError::Constraint(_) => Self::Internal("a constraint of the store was broken"),
+            StoreError::NoUser => Self::NoUser,
             StoreError::Corrupt(what) => Self::Internal(what),
             StoreError::Randomness => Self::Internal("no randomness"),
         }

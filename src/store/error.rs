@@ -21,6 +21,9 @@ pub enum StoreError {
     /// A constraint refused a row that the rules had let through.
     #[error("a constraint refused the write: {0:?}")]
     Constraint(Constraint),
+    /// The user of a token is gone, as after a restore: nothing was written.
+    #[error("there is no such user")]
+    NoUser,
     /// What is stored contradicts itself.
     #[error("the stored data is corrupt: {0}")]
     Corrupt(&'static str),
@@ -38,6 +41,7 @@ impl StoreError {
             Self::OutcomeUnknown => "outcome_unknown",
             Self::Deadline => "deadline",
             Self::Constraint(_) => "constraint",
+            Self::NoUser => "no_user",
             Self::Corrupt(_) => "corrupt",
             Self::Randomness => "randomness",
         }

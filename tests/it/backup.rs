@@ -254,6 +254,13 @@ both_engines! {
         gone.at(&server).renewed().await.me().await.ok(200);
         young.at(&server).changes("").await.problem(401, "token_revoked");
 
+        // Whom the restored state does not know is logged out, whatever is asked.
+        let stranger = stranger.at(&server);
+        stranger.me().await.problem(401, "token_revoked");
+        stranger.put("song", "x").await.problem(401, "token_revoked");
+        stranger.changes("").await.problem(401, "token_revoked");
+        stranger.changes("?since=0").await.problem(401, "token_revoked");
+
         // A revocation of the restored state refuses what was handed out before and after.
         let again = api.login(&second.phone, "second").await;
         second.at(&server).me().await.problem(401, "token_revoked");

@@ -78,7 +78,8 @@ async fn read_changes(
         },
     };
     let Some(page) = store.log_page(deadline, user, after, it.limit).await? else {
-        return Err(StoreError::Corrupt("user without a log"));
+        // The user is gone, and so is the device.
+        return Ok(ChangesReply::NoDevice);
     };
     let log = page.log;
     // Ahead of a log of the same epoch is as foreign as another epoch.

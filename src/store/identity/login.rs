@@ -14,7 +14,7 @@ use crate::{
         identity::{Device, NewDevice, Phone, RefreshToken, Revocation, Role, Secrets, User},
         ids::{DeviceId, Epoch, TokenFamily, UserId},
     },
-    store::{Store, StoreError, Tx, command::Command, error::Failed, on_tx, sync::log_require},
+    store::{Store, StoreError, Tx, command::Command, error::Failed, on_tx, sync::log_lock},
 };
 
 /// A try to log in.
@@ -119,7 +119,8 @@ impl Command for Login {
         let mut devices = Vec::new();
         if let Some((user, _)) = &known {
             // Whoever adds or removes devices of a user does so under the log's lock.
-            log_require(tx, user.id).await?;
+            let log = log_lock(tx, user.id).await?;
+            log.ok_or(StoreError::Corrupt("user without a log"))?;
             devices = device_rows(tx, user.id).await?;
         }
         let place = self.place(&devices);

@@ -178,10 +178,10 @@ pub(super) async fn log_lock(tx: &mut Tx<'_>, user: UserId) -> Result<Option<Log
     Ok(row.map(|row| row.head()))
 }
 
-/// [`log_lock`] for a user who must be there.
+/// [`log_lock`] for a user who must be there; [`StoreError::NoUser`] if not.
 pub(super) async fn log_require(tx: &mut Tx<'_>, user: UserId) -> Result<LogHead, Failed> {
     let log = log_lock(tx, user).await?;
-    Ok(log.ok_or(StoreError::Corrupt("user without a log"))?)
+    Ok(log.ok_or(StoreError::NoUser)?)
 }
 
 /// Appends to a log that [`log_lock`] locked, and moves its head.

@@ -152,5 +152,5 @@ async fn concurrent_writers(bed: &Bed) {
 async fn no_log(bed: &Bed) {
     let command = bed.favorite(UserId(bed.uuid()), "x", t(0));
     let refused = bed.store.favorite_put(bed.soon(), command).await;
-    assert_eq!(refused, Err(StoreError::Corrupt("user without a log")));
+    assert_eq!(refused, Err(StoreError::NoUser));
 }
