@@ -3,11 +3,11 @@
 use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Database, Db, Inner, OpenError, StoreConfig, StoreMetrics, Writes, backup, group::Writer,
@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest that a call waits for a connection, whatever its own deadline.
 const ACQUIRE: Duration = Duration::from_secs(3);
+
+/// How long a connection may take to be ready for another call, before it is given up.
+const RELEASE: Duration = Duration::from_secs(3);
 
 pub(super) async fn open(
     config: StoreConfig,
@@ -105,6 +108,16 @@ async fn postgres(config: &StoreConfig, url: &str, world: &World) -> Result<PgPo
     PgPoolOptions::new()
         .max_connections(config.max_connections.max(1))
         .acquire_timeout(ACQUIRE.min(config.write_timeout))
+        // A read whose deadline passed leaves its connection in the middle of a question. The pool
+        // waits for the answer for ever, and for as long the place is taken: a server that fell
+        // silent would take all of them until the system gives its connections up.
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                let answered = timeout(RELEASE, conn.ping()).await;
+                answered.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+                Ok(true)
+            })
+        })
         .connect_with(limited)
         .await
         .map_err(|e| unreachable(&options, &e))
@@ -147,7 +160,7 @@ async fn connect_patiently(
     let give_up = world.instant() + PATIENCE;
     loop {
         let left = give_up.saturating_duration_since(world.instant());
-        let e = match tokio::time::timeout(left, options.connect()).await {
+        let e = match timeout(left, options.connect()).await {
             Ok(Ok(conn)) => return Ok(conn),
             Ok(Err(e)) => e,
             Err(_) => sqlx::Error::PoolTimedOut,
