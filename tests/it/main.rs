@@ -30,6 +30,7 @@ mod retention;
 mod signals;
 mod slow_store;
 mod start;
+mod store_gone;
 mod surface;
 mod sync_races;
 mod sync_rest;

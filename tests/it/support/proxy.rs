@@ -3,6 +3,7 @@
 //! The server under test is given the proxy's port instead of that of its database or its Redis.
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{
         Arc,
@@ -12,7 +13,6 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
 };
@@ -42,6 +42,8 @@ pub enum Cut {
 pub struct Proxy {
     address: SocketAddr,
     way: watch::Sender<Way>,
+    /// How often all connections that there were got lost.
+    lost: watch::Sender<u32>,
     commit: Arc<AtomicU8>,
 }
 
@@ -52,11 +54,13 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (way, changes) = watch::channel(Way::Open);
+        let (lost, losses) = watch::channel(0);
         let commit = Arc::new(AtomicU8::new(0));
-        tokio::spawn(listen(listener, to, changes, commit.clone()));
+        tokio::spawn(listen(listener, to, (changes, losses), commit.clone()));
         Self {
             address,
             way,
+            lost,
             commit,
         }
     }
@@ -67,6 +71,12 @@ impl Proxy {
 
     pub fn set(&self, way: Way) {
         self.way.send_replace(way);
+    }
+
+    /// Nothing passes any more on the connections that there are, and neither end is told; others
+    /// pass. So it is where a firewall forgets.
+    pub fn lose_connections(&self) {
+        self.lost.send_modify(|lost| *lost += 1);
     }
 
     /// Cuts the connection that commits next, once.
@@ -83,7 +93,7 @@ impl Proxy {
 async fn listen(
     listener: TcpListener,
     to: SocketAddr,
-    mut way: watch::Receiver<Way>,
+    (mut way, lost): (watch::Receiver<Way>, watch::Receiver<u32>),
     commit: Arc<AtomicU8>,
 ) {
     let address = listener.local_addr().unwrap();
@@ -105,10 +115,19 @@ async fn listen(
             changed = way.changed() => if changed.is_err() { return },
             accepted = accepted => {
                 let (near, _) = accepted.unwrap();
-                let (way, commit) = (way.clone(), commit.clone());
+                let (way, commit, mut lost) = (way.clone(), commit.clone(), lost.clone());
+                lost.mark_unchanged();
                 tokio::spawn(async move {
                     let Ok(far) = TcpStream::connect(to).await else { return };
-                    pass(near, far, way, &commit).await;
+                    let mut gone = way.clone();
+                    let is_lost = tokio::select! {
+                        () = pass(&near, &far, way, &commit) => false,
+                        it = lost.changed() => it.is_ok(),
+                    };
+                    if is_lost {
+                        let _ = gone.wait_for(|way| *way == Way::Gone).await;
+                    }
+                    drop((near, far));
                 });
             }
         }
@@ -116,13 +135,8 @@ async fn listen(
 }
 
 /// Passes data both ways until either end closes or the way is gone.
-async fn pass(
-    mut near: TcpStream,
-    mut far: TcpStream,
-    mut way: watch::Receiver<Way>,
-    commit: &AtomicU8,
-) {
-    for end in [&near, &far] {
+async fn pass(near: &TcpStream, far: &TcpStream, mut way: watch::Receiver<Way>, commit: &AtomicU8) {
+    for end in [near, far] {
         // What is cut is cut at once, without a farewell.
         let _ = (end.set_nodelay(true), end.set_zero_linger());
     }
@@ -135,8 +149,8 @@ async fn pass(
         }
         let (sent, got) = tokio::select! {
             changed = way.changed() => if changed.is_err() { return } else { continue },
-            n = near.read(&mut up), if now != Way::Silent => (true, n),
-            n = far.read(&mut down), if now != Way::Silent => (false, n),
+            n = read(near, &mut up), if now != Way::Silent => (true, n),
+            n = read(far, &mut down), if now != Way::Silent => (false, n),
         };
         let Ok(n @ 1..) = got else { return };
         let data = if sent { &up[..n] } else { &down[..n] };
@@ -163,11 +177,32 @@ async fn pass(
         } else if swallow && !sent {
             return;
         }
-        let written = if sent { &mut far } else { &mut near }.write_all(data);
-        if written.await.is_err() {
+        if write(if sent { far } else { near }, data).await.is_err() {
             return;
         }
     }
+}
+
+async fn read(from: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        from.readable().await?;
+        match from.try_read(buffer) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+async fn write(to: &TcpStream, mut data: &[u8]) -> std::io::Result<()> {
+    while !data.is_empty() {
+        to.writable().await?;
+        match to.try_write(data) {
+            Ok(n) => data = &data[n..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Whether a client of `PostgreSQL` says `COMMIT` here, as a simple query.
@@ -177,6 +212,7 @@ fn is_commit(data: &[u8]) -> bool {
 
 #[tokio::test]
 async fn proxies_pass_cut_and_stall() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let to = far.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -206,6 +242,10 @@ async fn proxies_pass_cut_and_stall() {
     stream.read_exact(&mut back).await.unwrap();
     assert_eq!(&back, b"b", "what waited arrives");
 
+    proxy.lose_connections();
+    let lost = tokio::time::timeout(soon, says(&mut stream, b"b")).await;
+    assert!(lost.is_err(), "{lost:?}");
+    let mut stream = TcpStream::connect(address).await.unwrap();
     let commit = b"Q\0\0\0\x0bCOMMIT\0";
     for cut in [Cut::Before, Cut::After] {
         proxy.cut_next_commit(cut);
