@@ -40,6 +40,9 @@ pub fn init(lines: Lines, level: &str) -> Result<(), TelemetryError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(lines == Lines::Text && io::stderr().is_terminal())
+        // A line that cannot be written is lost. Said on standard error, which is where it could not
+        // be written, it would be a panic for each line: a full disk would end every request.
+        .log_internal_errors(false)
         .with_writer(Masked::new(masker, io::stderr));
     match lines {
         Lines::Text => builder.finish().try_init(),
