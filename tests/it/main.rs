@@ -17,6 +17,7 @@ mod auth;
 mod auth_input;
 mod auth_refresh;
 mod backup;
+mod disk_full;
 mod durability;
 #[cfg(feature = "faults")]
 mod faults;

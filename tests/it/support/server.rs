@@ -18,7 +18,10 @@ use super::{
     database::{Database, Engine},
 };
 
+mod cluster;
 mod special;
+
+pub use cluster::Cluster;
 
 /// The longest that a start may take on a busy machine.
 const START: Duration = Duration::from_secs(20);
@@ -42,6 +45,8 @@ pub struct Server {
     config: Option<PathBuf>,
     /// What the server is started through, if anything.
     program: Vec<String>,
+    /// The data folder is a file system that only the process sees.
+    inside: bool,
     addresses: Option<(String, String)>,
     /// `data` is the server's own; its output is kept beside it.
     folder: TempDir,
@@ -102,6 +107,7 @@ impl Server {
             settings: Vec::new(),
             config: None,
             program: Vec::new(),
+            inside: false,
             addresses: None,
             folder: TempDir::new().unwrap(),
             database,
@@ -127,7 +133,8 @@ impl Server {
 
     /// Starts the process and waits until it says that it is ready.
     async fn launch(&mut self) {
-        let told = self.data().join("listen.json");
+        let data = self.folder.path().join("data");
+        let told = data.join("listen.json");
         // What a former process left there would be taken for this one's addresses.
         if told.exists() {
             std::fs::remove_file(&told).unwrap();
@@ -136,7 +143,7 @@ impl Server {
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--admin-listen", "127.0.0.1:0", "--data"])
-            .arg(self.data());
+            .arg(data);
         if let Some(config) = &self.config {
             command.arg("--config").arg(config);
         }
@@ -159,7 +166,7 @@ impl Server {
                 );
             }
             if self.addresses.is_none() {
-                self.addresses = addresses(&told);
+                self.addresses = addresses(&self.data().join("listen.json"));
             }
             if self.addresses.is_some() && self.api().is_ready().await {
                 return;
@@ -224,9 +231,14 @@ impl Server {
         );
     }
 
-    /// The data folder.
+    /// The data folder, as the tests reach it.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let data = self.folder.path().join("data");
+        if !self.inside {
+            return data;
+        }
+        let root = format!("/proc/{}/root", self.pid().as_raw_nonzero());
+        Path::new(&root).join(data.strip_prefix("/").unwrap())
     }
 
     /// Everything that the process has printed, over all its starts.
@@ -275,27 +287,6 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
-    }
-}
-
-/// Several processes on one `PostgreSQL` database, each with a data folder of its own.
-pub struct Cluster {
-    pub a: Server,
-    pub b: Server,
-}
-
-impl Cluster {
-    pub async fn start() -> Self {
-        Self::with(&[]).await
-    }
-
-    /// With `("section.key", "value")` settings for all.
-    pub async fn with(settings: &[(&str, &str)]) -> Self {
-        let a = Server::with(Engine::Postgres, settings).await;
-        let mut b = Server::on(a.database.clone());
-        b.settings.clone_from(&a.settings);
-        b.launch().await;
-        Self { a, b }
     }
 }
 

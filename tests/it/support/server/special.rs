@@ -1,9 +1,13 @@
 //! Servers that are started in a special way: through another program, or with their database out of
 //! reach; and what can be seen of their process.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{Database, Engine, Server};
 use crate::support::proxy::Proxy;
@@ -27,6 +31,54 @@ impl Server {
         }
         server.launch().await;
         server
+    }
+
+    /// A server whose data folder has room for so many bytes. `None` where this machine lets the tests
+    /// mount nothing.
+    pub async fn in_small_room(bytes: u64) -> Option<Self> {
+        let alone = ["unshare", "--mount"].as_slice();
+        let as_root = ["unshare", "--user", "--map-root-user", "--mount"].as_slice();
+        let works = |words: &&[&str]| {
+            let mut mount = Command::new(words[0]);
+            mount
+                .args(&words[1..])
+                .args(["mount", "-t", "tmpfs", "tmpfs", "/mnt"]);
+            mount
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        };
+        let words = [alone, as_root].into_iter().find(works)?;
+        let mut server = Self::prepare(Engine::Sqlite, &[]).await;
+        let data = server.data();
+        std::fs::create_dir(&data).unwrap();
+        let mount = format!(
+            "mount -t tmpfs -o size={bytes},mode=700 tmpfs {} && exec \"$@\"",
+            data.display()
+        );
+        server.program = words.iter().map(|word| (*word).to_owned()).collect();
+        server
+            .program
+            .extend(["sh", "-c", &mount, "sh"].map(str::to_owned));
+        server.inside = true;
+        server.launch().await;
+        Some(server)
+    }
+
+    /// No file of the server's can grow beyond so many bytes from now on; none: as before. The server
+    /// must have been started by [`Self::deaf_to_limits`].
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(self.pid()), Resource::Fsize, limit).unwrap();
+    }
+
+    /// A server that is told of a file that may not grow by an error and not by a signal.
+    pub async fn deaf_to_limits() -> Self {
+        let program = ["sh", "-c", "trap '' XFSZ && exec \"$@\"", "sh"];
+        Self::through(Engine::Sqlite, &[], program.map(str::to_owned).to_vec()).await
     }
 
     /// A server on a new `PostgreSQL` database that it reaches through a proxy.

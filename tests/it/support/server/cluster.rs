@@ -1,0 +1,24 @@
+//! Servers that are one system.
+
+use super::{Engine, Server};
+
+/// Several processes on one `PostgreSQL` database, each with a data folder of its own.
+pub struct Cluster {
+    pub a: Server,
+    pub b: Server,
+}
+
+impl Cluster {
+    pub async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With `("section.key", "value")` settings for all.
+    pub async fn with(settings: &[(&str, &str)]) -> Self {
+        let a = Server::with(Engine::Postgres, settings).await;
+        let mut b = Server::on(a.database.clone());
+        b.settings.clone_from(&a.settings);
+        b.launch().await;
+        Self { a, b }
+    }
+}
