@@ -28,6 +28,8 @@ mod protocol_doc;
 mod readme;
 mod replacement;
 mod retention;
+mod rfc6455;
+mod rfc6455_utf8;
 mod signals;
 mod slow_store;
 mod start;
