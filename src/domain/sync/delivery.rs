@@ -46,11 +46,13 @@ pub struct Delivery {
     in_flight: VecDeque<u32>,
     /// Their sum.
     flight_bytes: u64,
+    /// The size of the next event, where it was read and had no room; else 0.
+    next_size: u32,
     /// A read of the log is under way: one at a time keeps the order.
     loading: bool,
     generation: u32,
-    /// A resync was sent: nothing more is, until the client says where it is.
-    quiet: bool,
+    /// A resync was sent, that named this floor: nothing more is, until the client says where it is.
+    quiet: Option<i64>,
     /// Since when the client owes an ack and gave none.
     owes_since: Option<Instant>,
 }
@@ -69,18 +71,19 @@ impl Delivery {
             acked: from,
             in_flight: VecDeque::new(),
             flight_bytes: 0,
+            next_size: 0,
             loading: false,
             generation: 0,
-            quiet: false,
+            quiet: None,
             owes_since: None,
         }
     }
 
-    /// Starts with a resync: quiet until the client acks.
+    /// Starts with a resync that names `floor`: quiet until the client acks.
     #[must_use]
-    pub const fn resyncing(acked: i64, window: Window) -> Self {
+    pub const fn resyncing(acked: i64, floor: i64, window: Window) -> Self {
         let mut it = Self::new(acked, window);
-        it.quiet = true;
+        it.quiet = Some(floor);
         it
     }
 
@@ -106,7 +109,7 @@ impl Delivery {
     /// Whether a resync waits for the client's ack.
     #[must_use]
     pub const fn is_quiet(&self) -> bool {
-        self.quiet
+        self.quiet.is_some()
     }
 
     /// When the client will have owed an ack for `patience`; none while it owes none. A resync may
@@ -136,9 +139,10 @@ impl Delivery {
     }
 
     /// Whether reading is worth it: while half of the bytes are in flight, most of what is read
-    /// could not be sent.
+    /// could not be sent; and an event that had no room is not read again until it has.
     fn has_bytes(&self) -> bool {
-        self.in_flight.is_empty() || self.flight_bytes * 2 <= u64::from(self.window.bytes)
+        let half = self.flight_bytes * 2 <= u64::from(self.window.bytes);
+        self.in_flight.is_empty() || (half && self.fits(self.next_size))
     }
 
     fn fits(&self, size: u32) -> bool {
@@ -151,7 +155,7 @@ impl Delivery {
     /// [`Self::load_failed`] before there is another.
     pub fn next_load(&mut self, head: i64) -> Option<Load> {
         let (room, after) = (self.room(), self.sent());
-        if self.loading || self.quiet || room == 0 || !self.has_bytes() || after >= head {
+        if self.loading || self.is_quiet() || room == 0 || !self.has_bytes() || after >= head {
             return None;
         }
         self.loading = true;
@@ -173,7 +177,7 @@ impl Delivery {
         self.loading = false;
         let sent = self.sent();
         // The client acked or resynced past the read meanwhile.
-        if self.quiet || load.generation != self.generation || load.after > sent {
+        if self.is_quiet() || load.generation != self.generation || load.after > sent {
             return Some(&[]);
         }
         // A read is asked for only below the head: nothing there means that it is gone.
@@ -193,7 +197,7 @@ impl Delivery {
     /// room for comes by a read. Returns those to send.
     pub fn committed<'e>(&mut self, now: Instant, events: &'e [WireEvent]) -> &'e [WireEvent] {
         let next = self.sent() + 1;
-        if self.loading || self.quiet || events.first().is_none_or(|e| e.seq != next) {
+        if self.loading || self.is_quiet() || events.first().is_none_or(|e| e.seq != next) {
             return &[];
         }
         self.send(now, events).unwrap_or(&[])
@@ -206,9 +210,11 @@ impl Delivery {
             return None;
         }
         let mut taken = 0;
+        self.next_size = 0;
         for event in events {
             let size = u32::try_from(event.text.len()).unwrap_or(u32::MAX);
             if !self.fits(size) {
+                self.next_size = size;
                 break;
             }
             self.in_flight.push_back(size);
@@ -228,7 +234,7 @@ impl Delivery {
     /// [`AckError::BeyondHead`]: `head` may be older than what the client saw; read it and try again.
     pub fn ack(&mut self, now: Instant, up_to: i64, head: i64) -> Result<bool, AckError> {
         // What was sent before a resync may have been of another life of the log.
-        let end = if self.quiet {
+        let end = if self.is_quiet() {
             head
         } else {
             head.max(self.sent())
@@ -236,10 +242,14 @@ impl Delivery {
         if up_to > end {
             return Err(AckError::BeyondHead);
         }
-        if self.quiet {
+        if let Some(floor) = self.quiet {
+            // What lies below the floor was said before the resync came: no reload names it.
+            if up_to < floor {
+                return Ok(false);
+            }
             // The position that the client's reload names, which may be behind what was sent. Even
             // where the number is the same, it may be another life's.
-            self.quiet = false;
+            self.quiet = None;
             self.acked = up_to;
             return Ok(true);
         }
@@ -258,11 +268,11 @@ impl Delivery {
         Ok(true)
     }
 
-    /// Nothing more is sent until the client says where it is: what was in flight counts no more,
-    /// and a read that is under way brings nothing. It still has to be answered before there is
-    /// another: two could fill the window twice.
-    pub fn resync(&mut self) {
-        self.quiet = true;
+    /// Nothing more is sent until the client says where it is, at `floor` or above: what was in flight
+    /// counts no more, and a read that is under way brings nothing. It still has to be answered before
+    /// there is another: two could fill the window twice.
+    pub fn resync(&mut self, floor: i64) {
+        self.quiet = Some(floor);
         self.generation = self.generation.wrapping_add(1);
         self.in_flight = VecDeque::new();
         self.flight_bytes = 0;

@@ -112,7 +112,7 @@ impl SessionCore {
         let (delivery, resync) = if usable {
             self.place(&it, log)
         } else {
-            let delivery = Delivery::resyncing(0, self.config.window);
+            let delivery = Delivery::resyncing(0, log.floor_seq, self.config.window);
             (delivery, Some(ResyncReason::EpochChanged))
         };
         let mut first = Vec::new();
@@ -159,7 +159,10 @@ impl SessionCore {
     /// Where a device starts: behind its cursor, or behind what it says of itself.
     fn place(&self, it: &Attachment, log: LogHead) -> (Delivery, Option<ResyncReason>) {
         let window = self.config.window;
-        let resync = |reason| (Delivery::resyncing(it.acked_seq, window), Some(reason));
+        let resync = |reason| {
+            let delivery = Delivery::resyncing(it.acked_seq, log.floor_seq, window);
+            (delivery, Some(reason))
+        };
         // Its client was told of another epoch, and is not told again by a welcome.
         if it.resumed.is_some_and(|epoch| epoch != log.epoch) {
             return resync(ResyncReason::EpochChanged);
@@ -197,7 +200,7 @@ impl SessionCore {
         }
         self.epoch_since = Some(now);
         for (conn, link) in &mut self.links {
-            link.delivery.resync();
+            link.delivery.resync(log.floor_seq);
             let frame = resync_frame(log, ResyncReason::EpochChanged);
             effects.push(Effect::Send(*conn, vec![frame]));
         }
@@ -246,7 +249,7 @@ impl SessionCore {
                     Some([]) => {}
                     Some(sent) => effects.push(Effect::Send(conn, texts(sent))),
                     None => {
-                        link.delivery.resync();
+                        link.delivery.resync(log.floor_seq);
                         let frame = resync_frame(log, ResyncReason::Compacted);
                         effects.push(Effect::Send(conn, vec![frame]));
                     }

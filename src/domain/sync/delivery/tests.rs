@@ -55,12 +55,21 @@ fn a_hole_is_never_sent_over() {
 
 #[test]
 fn a_resync_is_quiet_until_the_ack_and_goes_on_from_it() {
-    let mut d = Delivery::resyncing(9, window(256));
+    let mut d = Delivery::resyncing(9, 7, window(256));
     assert_eq!(d.next_load(9), None);
     assert_eq!(d.committed(start(), &events(10..=10)).len(), 0);
     assert_eq!(d.ack(start(), 11, 10), Err(AckError::BeyondHead));
     assert_eq!(d.ack(start(), 8, 10), Ok(true));
     assert_eq!(d.next_load(10), Some(load(8, 128)));
+}
+
+#[test]
+fn an_ack_from_before_a_resync_does_not_end_it() {
+    let mut d = Delivery::resyncing(3, 7, window(256));
+    assert_eq!(d.ack(start(), 4, 10), Ok(false));
+    assert!(d.is_quiet());
+    assert_eq!(d.ack(start(), 7, 10), Ok(true));
+    assert!(!d.is_quiet());
 }
 
 #[derive(Debug, Clone)]
@@ -165,10 +174,27 @@ fn bytes_bound_what_is_in_flight_and_one_event_always_fits() {
 }
 
 #[test]
+fn what_has_no_room_is_not_read_again_and_again() {
+    let bytes = Window {
+        events: 256,
+        bytes: 100,
+    };
+    let mut d = Delivery::new(0, bytes);
+    assert_eq!(d.committed(start(), &sized(1..=1, 40)).len(), 1);
+    let more = d.next_load(2).unwrap();
+    let page = sized(2..=2, 80);
+    assert_eq!(d.loaded(start(), more, &page), Some(&[][..]));
+    assert_eq!(d.next_load(2), None, "it would find the same");
+    assert_eq!(d.ack(start(), 1, 2), Ok(true));
+    let more = d.next_load(2).unwrap();
+    assert_eq!(d.loaded(start(), more, &page).map(<[_]>::len), Some(1));
+}
+
+#[test]
 fn a_read_from_before_a_resync_brings_nothing() {
     let mut d = Delivery::new(0, window(256));
     let old = d.next_load(9).unwrap();
-    d.resync();
+    d.resync(0);
     assert_eq!(d.ack(start(), 0, 9), Ok(true));
     assert_eq!(d.next_load(9), None, "one read at a time");
     let page = events(1..=9);
@@ -190,6 +216,6 @@ fn an_ack_is_owed_from_the_first_event_and_anew_after_each_ack() {
     assert_eq!(d.overdue_at(second), Some(t + 2 * second));
     d.excuse(second, t + 9 * second);
     assert_eq!(d.overdue_at(second), Some(t + 3 * second));
-    d.resync();
+    d.resync(0);
     assert_eq!(d.overdue_at(second), None, "a reload takes its time");
 }
