@@ -15,7 +15,7 @@ use crate::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
         janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
-        kernel::{Caps, Kernel, KernelMetrics, Place, RestartPolicy},
+        kernel::{Caps, Handle, Kernel, KernelMetrics, Place, RestartPolicy},
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
     },
@@ -87,20 +87,10 @@ pub(super) async fn start(
         };
         kernel.start(ROOT, move || CursorKeeper::new(parts.clone()))
     };
-    let rule = retention(settings);
-    let janitor = {
-        let parts = JanitorParts {
-            store: store.clone(),
-            metrics: metrics.register(JanitorMetrics::register),
-            rule,
-            period: Duration::from_millis(settings.sync.trim_interval_ms),
-        };
-        kernel.start(ROOT, move || SyncLogJanitor::new(parts.clone()))
-    };
     let parts = SessionParts {
         store: store.clone(),
         cursors: cursors.clone(),
-        janitor,
+        janitor: start_janitor(&kernel, settings, metrics, store),
         attached: Arc::clone(&attached),
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
@@ -108,7 +98,7 @@ pub(super) async fn start(
         metrics: metrics.sockets.clone(),
         draining: Arc::clone(&draining),
         config: session_config(settings, node_name(world)?),
-        retention: rule,
+        retention: retention(settings),
         idle: Duration::from_secs(settings.sync.idle_secs),
         access_life,
     };
@@ -193,6 +183,21 @@ fn retention(settings: &Settings) -> Retention {
         max_events: sync.retention_max_events.into(),
         min_events: sync.retention_min_events.into(),
     }
+}
+
+fn start_janitor(
+    kernel: &Kernel,
+    settings: &Settings,
+    metrics: &Metrics,
+    store: &Store,
+) -> Handle<SyncLogJanitor> {
+    let parts = JanitorParts {
+        store: store.clone(),
+        metrics: metrics.register(JanitorMetrics::register),
+        rule: retention(settings),
+        period: Duration::from_millis(settings.sync.trim_interval_ms),
+    };
+    kernel.start(ROOT, move || SyncLogJanitor::new(parts.clone()))
 }
 
 fn login_config(settings: &Settings) -> LoginConfig {

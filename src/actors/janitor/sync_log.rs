@@ -196,7 +196,9 @@ impl SyncLogJanitor {
     fn looked(&mut self, page: Result<TrimPage, StoreError>) {
         match page {
             Ok(TrimPage { users, next }) => {
-                users.into_iter().for_each(|user| self.enqueue(user));
+                for user in users {
+                    self.enqueue(user);
+                }
                 if next.is_none() {
                     self.parts.metrics.rounds.inc();
                 }

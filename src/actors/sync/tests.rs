@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    actors::kernel::{Caps, Handle, Kernel, KernelMetrics, Place, RestartPolicy},
+    actors::kernel::{CallError, Caps, Handle, Kernel, KernelMetrics, Place, RestartPolicy},
     domain::{
         clock::World,
         sync::{Cursor, Position},
@@ -92,6 +92,17 @@ impl<'b> Phone<'b> {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a task of the test, not of an actor"
+)]
+fn ask_for_flush(
+    keeper: &Handle<CursorKeeper>,
+) -> actix_rt::task::JoinHandle<Result<(), CallError>> {
+    let keeper = keeper.clone();
+    actix_rt::spawn(async move { keeper.ask(Flush, soon()).await })
+}
+
 #[actix_rt::test]
 async fn who_asks_for_a_flush_waits_for_the_batch_under_way_too() {
     let bed = Bed::sqlite().await;
@@ -101,18 +112,12 @@ async fn who_asks_for_a_flush_waits_for_the_batch_under_way_too() {
     keeper.tell(Flush).unwrap();
     until(&keeper, "flushing", json!(true)).await;
     // Nothing is pending: it is all in the batch.
-    let asking = {
-        let keeper = keeper.clone();
-        actix_rt::spawn(async move { keeper.ask(Flush, soon()).await })
-    };
+    let asking = ask_for_flush(&keeper);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!asking.is_finished(), "answered before anything was stored");
     // And what comes after the batch began is in the answer as well.
     keeper.tell(phone.advance(6)).unwrap();
-    let again = {
-        let keeper = keeper.clone();
-        actix_rt::spawn(async move { keeper.ask(Flush, soon()).await })
-    };
+    let again = ask_for_flush(&keeper);
     tokio::task::yield_now().await;
     drop(held);
     asking.await.unwrap().unwrap();
