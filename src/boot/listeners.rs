@@ -10,15 +10,19 @@ use std::{
 
 use actix_http::HttpService;
 use actix_server::{Server, ServerBuilder, ServerHandle};
-use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, map_config};
+use actix_service::{
+    IntoServiceFactory as _, Service as _, ServiceFactoryExt as _, apply_fn_factory, fn_service,
+    map_config,
+};
 use actix_web::{HttpServer, dev::AppConfig, web};
 use futures_util::future::{Fuse, FusedFuture, FutureExt, join, join_all};
 
-use super::{BootError, io_error};
+use super::{BootError, files::Files, io_error, tls};
 use crate::{
     actors::{Graph, kernel::Life},
     domain::{clock::World, sync::FloodLimit},
     http::{
+        connection::{self, Accepted, Incoming},
         headers::Origins,
         health::{self, CheckState, Readiness},
         identity, library,
@@ -95,6 +99,7 @@ pub(super) fn bind(
     world: &World,
     metrics: &Metrics,
     graph: &Graph,
+    files: Files,
 ) -> Result<Listeners, BootError> {
     let server = &settings.server;
     let limits = Limits::new(&limit_config(&settings.limits), world);
@@ -134,26 +139,35 @@ pub(super) fn bind(
             .configure(ws::routes)
             .configure(openapi::routes)
     };
+    let tls = tls::acceptor(server)?;
+    let idle = Duration::from_secs(server.idle_connection_secs);
     let builder = ServerBuilder::default();
     let stopping = builder.graceful_shutdown_signal();
     let public = builder
         .workers(workers)
         .disable_signals()
+        .max_concurrent_connections((files.requests / workers).max(1))
         .shutdown_timeout(server.shutdown_secs)
         .listen("public", public, move || {
             let stopping = stopping.clone();
             let http = app().into_factory().map_err(|e| e.error_response());
-            HttpService::build()
+            let http = HttpService::build()
                 .graceful_shutdown_signal(move || {
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
                 .client_disconnect_timeout(Duration::from_secs(1))
-                .tcp_nodelay(true)
                 .local_addr(public_address)
+                .on_connect_ext(Accepted::on_connect)
                 .upgrade(Upgrades::new(app()))
-                .finish(map_config(http, |()| AppConfig::default()))
-                .tcp()
+                .finish(map_config(http, |()| AppConfig::default()));
+            let http = apply_fn_factory(http, move |incoming: Incoming, http| {
+                // Both are made before the connection goes into one of them.
+                let watch = incoming.0.watcher();
+                watch.drive(http.call(incoming), idle)
+            });
+            let tls = tls.clone();
+            fn_service(move |io| connection::accept(io, tls.clone())).and_then(http)
         })
         .map_err(|source| BootError::Bind {
             address: public_address,

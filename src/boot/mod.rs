@@ -5,8 +5,10 @@
 //! the HTTP worker where the user arrived, its sockets beside it.
 
 mod backup;
+mod files;
 mod graph;
 mod listeners;
+mod tls;
 
 pub use backup::{backup, renew_epochs, restore};
 
@@ -38,6 +40,7 @@ use crate::{
     },
     telemetry::metrics::Metrics,
 };
+use files::Files;
 
 /// Why the server did not start, or stopped with an error.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +95,9 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
 #[must_use]
 pub fn serve(settings: &Settings) -> ExitCode {
     keep_files_private();
-    raise_file_limit();
     finish(with_store_runtime(|runtime| {
-        let run = run(settings, runtime.handle().clone());
+        let files = Files::plan(settings.server.max_connections)?;
+        let run = run(settings, files, runtime.handle().clone());
         actix_rt::System::new().block_on(run)
     }))
 }
@@ -155,16 +158,6 @@ fn keep_files_private() {
     umask(Mode::from_bits_truncate(0o077));
 }
 
-/// One descriptor a socket: as many as the system lets this process have.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
-}
-
 fn database(settings: &Settings) -> Database {
     match &settings.database.url {
         Some(url) => Database::Postgres(url.expose().to_owned()),
@@ -198,17 +191,22 @@ fn master_key(settings: &Settings, world: &World) -> Result<MasterKey, KeysError
     }
 }
 
-async fn run(settings: &Settings, runtime: tokio::runtime::Handle) -> Result<(), BootError> {
+async fn run(
+    settings: &Settings,
+    files: Files,
+    runtime: tokio::runtime::Handle,
+) -> Result<(), BootError> {
     let _lock = DataLock::acquire(&settings.data_dir)?;
     let (world, metrics) = (World::system(), Metrics::new());
     let store = open_store(settings, &world, &runtime, &metrics).await?;
-    let result = serve_store(settings, &world, &metrics, &store, &runtime).await;
+    let result = serve_store(settings, files, &world, &metrics, &store, &runtime).await;
     store.close().await;
     result
 }
 
 async fn serve_store(
     settings: &Settings,
+    files: Files,
     world: &World,
     metrics: &Metrics,
     store: &Store,
@@ -224,7 +222,7 @@ async fn serve_store(
     let graph = graph::start(settings, world, metrics, store, secrets, runtime).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("cannot hear SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("cannot hear SIGINT"))?;
-    let mut listeners = listeners::bind(settings, world, metrics, &graph)?;
+    let mut listeners = listeners::bind(settings, world, metrics, &graph, files)?;
     announce(settings, &listeners)?;
 
     let stopped = tokio::select! {
@@ -252,12 +250,16 @@ const LISTEN_FILE: &str = "listen.json";
 
 fn announce(settings: &Settings, listeners: &listeners::Listeners) -> Result<(), BootError> {
     let (public, admin) = (listeners.public, listeners.admin);
+    let scheme = match settings.server.tls_cert_file {
+        Some(_) => "https",
+        None => "http",
+    };
     let addresses = serde_json::json!({ "listen": public, "admin_listen": admin }).to_string();
     write_whole(&settings.data_dir.join(LISTEN_FILE), &addresses)
         .map_err(io_error("cannot write listen.json"))?;
     tracing::info!(%public, %admin, "ready");
     let mut text = format!(
-        "listen-stream is ready\n  API      http://{public}   (browse it: http://{public}/v1/docs/)\n  \
+        "listen-stream is ready\n  API      {scheme}://{public}   (browse it: {scheme}://{public}/v1/docs/)\n  \
          metrics  http://{admin}/metrics\n  data     {}\n",
         settings.data_dir.display()
     );

@@ -2,6 +2,7 @@
 //!
 //! Imports the domain, the actors' handles and the metrics; never the store.
 
+pub mod connection;
 pub mod error;
 pub mod extract;
 pub mod headers;
@@ -15,6 +16,7 @@ pub mod request_id;
 pub mod socket;
 pub mod stack;
 pub mod sync;
+pub mod transport;
 pub mod upgrade;
 pub mod ws;
 

@@ -1,6 +1,6 @@
 //! The layers that every request passes, in the one order in which they work together.
 //!
-//! From outside: the request's id, span, log line and the final form of errors; the security
+//! From outside: the mark that the connection is in use; the request's id, span, log line and the final form of errors; the security
 //! headers; CORS, outside the limiter so that a page can read its 429; the address limiter (public
 //! listener only); compression; the routes.
 
@@ -13,7 +13,7 @@ use actix_web::{
 };
 
 use super::{
-    error,
+    connection, error,
     headers::{self, Origins},
     limit::{LimitConfig, Limits},
     request_id::RequestIds,
@@ -63,4 +63,5 @@ pub fn app(
             surface.world.clone(),
             surface.metrics.http.clone(),
         ))
+        .wrap(from_fn(connection::busy))
 }

@@ -27,7 +27,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::socket::{Admitted, Transport};
+use super::{socket::Admitted, transport::Transport};
 
 /// How long a client may take to take an answer.
 const ANSWER: Duration = Duration::from_secs(10);

@@ -193,9 +193,19 @@ impl Reader {
         })
     }
 
-    /// The path of a secret's file; empty means that none is set. What is the secret itself, in the
-    /// wrong place, is not shown.
-    fn path(&mut self, key: &'static str, is_secret: impl Fn(&str) -> bool) -> Option<PathBuf> {
+    /// The path of a PEM file; empty means that none is set.
+    pub(super) fn pem_file(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.path(key, "the path of a PEM file", |text| text.contains("-----"))
+    }
+
+    /// The path of a file; empty means that none is set. What is a secret itself, in the wrong
+    /// place, is not shown.
+    fn path(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        is_secret: impl Fn(&str) -> bool,
+    ) -> Option<PathBuf> {
         let parse = |value: &Value| {
             let path = text(value).map_err(|(kind, _)| (kind, described(value).to_owned()))?;
             if is_secret(path) || path.contains("://") {
@@ -204,7 +214,6 @@ impl Reader {
             }
             Ok(Some(path.to_owned()).filter(|path| !path.is_empty()))
         };
-        let expected = "the path of a file that holds the secret";
         self.read(key, None, expected, parse, |path| {
             quoted(path.as_deref().unwrap_or_default())
         })
@@ -239,7 +248,8 @@ impl Reader {
         let direct = self.read(key, None, expected, parse, |secret| {
             quoted(secret.as_ref().map_or("", |_| "***"))
         });
-        let Some(path) = self.path(file_key, accept) else {
+        let a_file = "the path of a file that holds the secret";
+        let Some(path) = self.path(file_key, a_file, accept) else {
             return direct;
         };
         if set {

@@ -24,17 +24,35 @@ fn is_local(address: SocketAddr) -> bool {
 
 fn listeners(settings: &Settings, to: &mut Reader) {
     let server = &settings.server;
-    for (key, address) in [
-        ("server.listen", server.listen),
-        ("server.admin_listen", server.admin_listen),
+    let tls = (&server.tls_cert_file, &server.tls_key_file);
+    for (key, address, plain) in [
+        ("server.listen", server.listen, tls == (&None, &None)),
+        ("server.admin_listen", server.admin_listen, true),
     ] {
-        if !is_local(address) && !server.allow_plain_http_beyond_loopback {
+        if plain && !is_local(address) && !server.allow_plain_http_beyond_loopback {
             to.refuse(
                 key,
                 ProblemKind::Conflict,
                 format!("{address}, which other machines may reach over plain HTTP"),
                 "a loopback address, or server.allow_plain_http_beyond_loopback = true",
             );
+        }
+    }
+    for (key, missing, other) in [
+        (
+            "server.tls_cert_file",
+            tls.0.is_none() && tls.1.is_some(),
+            "server.tls_key_file",
+        ),
+        (
+            "server.tls_key_file",
+            tls.0.is_some() && tls.1.is_none(),
+            "server.tls_cert_file",
+        ),
+    ] {
+        if missing {
+            let expected = format!("the path of a PEM file, because {other} is set");
+            to.refuse(key, ProblemKind::Missing, "nothing", expected);
         }
     }
     if server.listen == server.admin_listen && server.listen.port() != 0 {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use actix::{ActorContext, fut::ActorFuture};
+use actix_codec::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::{Ctx, DeviceConnection, Phase, frames::Incoming};
 use crate::{
@@ -76,14 +77,17 @@ impl DeviceConnection {
     }
 
     fn fill(&mut self, task: &mut Task<'_>) -> Result<Got, Over> {
-        READ.with_borrow_mut(|buf| match self.io.poll_read(task, buf) {
-            Poll::Pending => Ok(Got::Nothing),
-            Poll::Ready(Ok(0)) => Ok(Got::End),
-            Poll::Ready(Ok(n)) => {
-                self.decoder.feed(&buf[..n]);
-                Ok(Got::Bytes)
+        READ.with_borrow_mut(|buf| {
+            let mut buf = ReadBuf::new(buf);
+            match Pin::new(&mut self.io).poll_read(task, &mut buf) {
+                Poll::Pending => Ok(Got::Nothing),
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => Ok(Got::End),
+                Poll::Ready(Ok(())) => {
+                    self.decoder.feed(buf.filled());
+                    Ok(Got::Bytes)
+                }
+                Poll::Ready(Err(_)) => Err(Over),
             }
-            Poll::Ready(Err(_)) => Err(Over),
         })
     }
 
@@ -166,7 +170,7 @@ impl DeviceConnection {
         if self.outbox.waiting() > self.parts.send_queue {
             self.drop_client(ctx);
         } else if flushed && self.phase == Phase::Ending {
-            match self.io.poll_shutdown(task) {
+            match Pin::new(&mut self.io).poll_shutdown(task) {
                 Poll::Ready(Ok(())) => self.phase = Phase::Lingering,
                 Poll::Ready(Err(_)) => return Err(Over),
                 Poll::Pending => {}

@@ -10,7 +10,6 @@ mod drive;
 mod frames;
 mod gate;
 mod outbox;
-mod transport;
 mod utf8;
 
 use std::{sync::Arc, time::Duration};
@@ -19,6 +18,7 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use actix_http::ws::{CloseCode as WsCode, CloseReason};
 use actix_web::web::BytesMut;
 
+use super::transport::Transport;
 use crate::{
     actors::{
         Graph,
@@ -41,7 +41,6 @@ use drive::Drive;
 use frames::Decoder;
 pub use gate::{ConnectionGate, Permit};
 use outbox::Outbox;
-pub use transport::Transport;
 
 /// How long a session may take to come back before its connections close.
 const REATTACH: Duration = Duration::from_secs(1);

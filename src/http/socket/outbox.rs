@@ -8,6 +8,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -15,11 +16,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use actix_codec::AsyncWrite as _;
 use actix_http::ws::{CloseReason, OpCode, Parser};
 use actix_web::web::{Buf as _, Bytes, BytesMut};
 use bytestring::ByteString;
 
-use super::transport::Transport;
+use crate::http::transport::Transport;
 
 /// Put into one write, about.
 const BATCH: usize = 64 * 1024;
@@ -144,7 +146,7 @@ impl Outbox {
                 }
                 (self.rest, shared) = (batch, true);
             }
-            match io.poll_write(task, &self.rest) {
+            match Pin::new(&mut *io).poll_write(task, &self.rest) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
                     self.flush_due = true;
@@ -170,7 +172,7 @@ impl Outbox {
         }
         self.let_go();
         if self.flush_due {
-            ready!(io.poll_flush(task))?;
+            ready!(Pin::new(io).poll_flush(task))?;
             self.flush_due = false;
         }
         Poll::Ready(Ok(()))

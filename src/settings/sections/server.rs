@@ -1,6 +1,9 @@
 //! `[server]`: the listeners.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use url::Url;
 
@@ -17,6 +20,12 @@ pub struct Server {
     pub workers: usize,
     /// Sockets that the node holds at a time.
     pub max_connections: usize,
+    /// Seconds after which a connection that asks for nothing is closed.
+    pub idle_connection_secs: u64,
+    /// The certificate, with those that vouch for it. Without one the server speaks plain HTTP.
+    pub tls_cert_file: Option<PathBuf>,
+    /// The certificate's key.
+    pub tls_key_file: Option<PathBuf>,
     /// How long a shutdown waits for work in progress, in seconds.
     pub shutdown_secs: u64,
     /// Origins of pages that may call the API and open sockets.
@@ -46,6 +55,9 @@ impl Server {
             ),
             workers: from.number("server.workers", 0, &(0..=1024)),
             max_connections: from.number("server.max_connections", 10_000, &(1..=1_000_000)),
+            idle_connection_secs: from.number("server.idle_connection_secs", 60, &(1..=3600)),
+            tls_cert_file: from.pem_file("server.tls_cert_file"),
+            tls_key_file: from.pem_file("server.tls_key_file"),
             shutdown_secs: from.number("server.shutdown_secs", 20, &(0..=600)),
             allowed_origins: from.list(
                 "server.allowed_origins",

@@ -118,9 +118,14 @@ impl Raw {
 
     /// An open socket of the device, its welcome read.
     pub async fn open(device: &Device) -> Self {
+        Self::at(device).await.opened(device).await
+    }
+
+    /// A connection to the server of the device.
+    pub async fn at(device: &Device) -> Self {
         let stream = TcpStream::connect(device.api.address()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self::over(stream).opened(device).await
+        Self::over(stream)
     }
 
     /// Upgrades and reads the welcome.
@@ -177,11 +182,6 @@ impl Raw {
         }
     }
 
-    /// No more is sent; what comes can be read.
-    pub async fn finish(&mut self) {
-        self.stream.shutdown().await.unwrap();
-    }
-
     /// The head of an answer of HTTP.
     pub async fn answer_head(&mut self) -> String {
         let end = loop {
@@ -192,6 +192,19 @@ impl Raw {
             assert!(left, "no answer: {}", String::from_utf8_lossy(&self.buf));
         };
         String::from_utf8(self.buf.drain(..end).collect()).unwrap()
+    }
+
+    /// An answer of HTTP with a body of known length.
+    pub async fn answer(&mut self) -> (String, String) {
+        let head = self.answer_head().await.to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1);
+        let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+        let length: usize = length.unwrap_or_else(|| panic!("no length: {head}"));
+        while self.buf.len() < length {
+            assert!(self.fill().await, "half a body");
+        }
+        let body = self.buf.drain(..length).collect();
+        (head, String::from_utf8(body).unwrap())
     }
 
     /// Everything up to the end of the stream.

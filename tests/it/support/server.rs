@@ -220,7 +220,17 @@ impl Server {
 
     /// Asks the process to stop and checks that it does so in peace.
     pub async fn stop(&mut self) {
+        self.terminate();
+        self.stopped().await;
+    }
+
+    /// Asks the process to stop.
+    pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Waits for the process to end, which must be in peace.
+    pub async fn stopped(&mut self) {
         let child = self.child.as_mut().expect("the server runs");
         let status = ended(child, STOP).await;
         self.child = None;
@@ -259,7 +269,21 @@ impl Server {
 
     /// A client of the public listener.
     pub fn api(&self) -> Api {
-        Api::new(self.listen(), self.data().join("dev-sms.log"))
+        let api = Api::new(self.listen(), self.data().join("dev-sms.log"));
+        let has_tls = |(key, _): &(String, String)| key == "server.tls_cert_file";
+        if self.settings.iter().any(has_tls) {
+            api.over_tls()
+        } else {
+            api
+        }
+    }
+
+    /// What a metric says, labels and all: 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let text = self.admin().get("/metrics").await.ok(200);
+        let lines = text.as_str().unwrap().lines();
+        let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        values.next().map_or(0, |value| value.parse().unwrap())
     }
 
     /// A client of the admin listener.

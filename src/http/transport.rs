@@ -1,4 +1,4 @@
-//! The bytes below a socket: TCP, or TLS on it.
+//! The bytes below HTTP and below sockets: TCP, or TLS on it.
 
 use std::{
     io,
@@ -8,29 +8,17 @@ use std::{
     time::Duration,
 };
 
+use actix_codec::{AsyncRead, AsyncWrite, ReadBuf};
 use actix_rt::net::TcpStream;
-use actix_tls::accept::rustls_0_23::TlsStream;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_rustls::server::TlsStream;
 
-/// An open connection, taken over from the HTTP server.
+/// An open connection.
 pub enum Transport {
     /// Plain.
     Tcp(TcpStream),
     /// Encrypted; boxed because it is much larger.
     Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl From<TcpStream> for Transport {
-    fn from(io: TcpStream) -> Self {
-        Self::Tcp(io)
-    }
-}
-
-impl From<TlsStream<TcpStream>> for Transport {
-    fn from(io: TlsStream<TcpStream>) -> Self {
-        Self::Tls(Box::new(io))
-    }
 }
 
 impl std::fmt::Debug for Transport {
@@ -60,36 +48,42 @@ impl Transport {
     pub fn abort(&self) {
         let _ = sockopt::set_socket_linger(self.tcp().as_fd(), Some(Duration::ZERO));
     }
+}
 
-    /// Reads what is there; nothing at the end.
-    pub fn poll_read(&mut self, task: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
-        let done = match self {
-            Self::Tcp(io) => Pin::new(io).poll_read(task, &mut buf),
-            Self::Tls(io) => Pin::new(io).poll_read(task, &mut buf),
-        };
-        done.map_ok(|()| buf.filled().len())
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(task, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(task, buf),
+        }
     }
+}
 
-    /// Writes what is taken at once.
-    pub fn poll_write(&mut self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self {
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        task: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write(task, bytes),
             Self::Tls(io) => Pin::new(io).poll_write(task, bytes),
         }
     }
 
-    /// Pushes out what encryption holds back.
-    pub fn poll_flush(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
+    fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_flush(task),
             Self::Tls(io) => Pin::new(io).poll_flush(task),
         }
     }
 
-    /// Ends the writing half; the peer may still send.
-    pub fn poll_shutdown(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
+    fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_shutdown(task),
             Self::Tls(io) => Pin::new(io).poll_shutdown(task),
         }

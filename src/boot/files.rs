@@ -1,0 +1,88 @@
+//! Descriptors: how many the system lets this process have, and what they are for.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::domain::error::FieldError;
+
+/// What the process needs beside connections: the database, its log, Redis, epolls, listeners.
+const OWN: usize = 256;
+/// Connections that speak HTTP, at least.
+const REQUESTS: usize = 768;
+/// Connections that speak HTTP, at most.
+const MAX_REQUESTS: usize = 25_600;
+
+/// How the descriptors are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Files {
+    /// Connections that speak HTTP, those that are about to become sockets among them.
+    pub requests: usize,
+}
+
+impl Files {
+    /// Raises the limit of open files to what the system allows, and divides it: `sockets` first.
+    ///
+    /// # Errors
+    /// When so many sockets do not fit.
+    pub(super) fn plan(sockets: usize) -> Result<Self, FieldError> {
+        Self::divide(sockets, raise_limit())
+    }
+
+    fn divide(sockets: usize, limit: usize) -> Result<Self, FieldError> {
+        let reserve = OWN + REQUESTS;
+        if sockets.saturating_add(reserve) > limit {
+            return Err(FieldError::new(
+                "server.max_connections",
+                format!(
+                    "{sockets} sockets and a reserve of {reserve} need {} open files, and the \
+                     system allows this process {limit}: lower it to {} or less, or raise the limit \
+                     (LimitNOFILE, ulimit -n)",
+                    sockets.saturating_add(reserve),
+                    limit.saturating_sub(reserve),
+                ),
+            ));
+        }
+        Ok(Self {
+            requests: (limit - sockets - OWN).min(MAX_REQUESTS),
+        })
+    }
+}
+
+/// One descriptor a connection: as many as the system lets this process have.
+fn raise_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let soft = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+            limit.current
+        }
+    };
+    // None: without a limit.
+    soft.map_or(usize::MAX, |soft| {
+        usize::try_from(soft).unwrap_or(usize::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_come_first_and_requests_get_the_rest() {
+        let requests = |sockets, limit| Files::divide(sockets, limit).map(|it| it.requests);
+        assert_eq!(requests(10_000, 11_024), Ok(768));
+        assert_eq!(requests(10_000, 20_000), Ok(9744));
+        assert_eq!(requests(10_000, usize::MAX), Ok(25_600));
+        let error = requests(10_000, 11_023).unwrap_err();
+        assert_eq!(error.field, "server.max_connections");
+        for number in ["10000", "11024", "11023", "9999"] {
+            assert!(error.detail.contains(number), "{error}");
+        }
+        assert!(requests(1, 100).is_err());
+        assert!(requests(usize::MAX, usize::MAX).is_err());
+    }
+}
