@@ -31,6 +31,10 @@ pub struct NewSmsCode {
 /// How long sent codes are counted. Neither a cool-down nor a code may be longer.
 pub(super) const COUNTED: chrono::Duration = chrono::Duration::hours(1);
 
+/// How far clocks of nodes may differ. What was sent later than that was sent by a clock that was
+/// wrong: it keeps nobody waiting until its time has come.
+const SKEW: chrono::Duration = chrono::Duration::minutes(1);
+
 /// Whether a code may be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SmsCodePut {
@@ -88,15 +92,18 @@ impl Command for NewSmsCode {
              ON CONFLICT (phone) DO UPDATE
              SET code_hash = excluded.code_hash, tries_left = excluded.tries_left, used = FALSE,
                  sent_at = excluded.sent_at, expires_at = excluded.expires_at,
-                 counted_since = CASE WHEN sms_codes.counted_since <= $7
-                     THEN excluded.counted_since ELSE sms_codes.counted_since END,
-                 sent_count = CASE WHEN sms_codes.counted_since <= $7
-                     THEN 1 ELSE sms_codes.sent_count + 1 END
-             WHERE sms_codes.sent_at <= $6
-                 AND (sms_codes.counted_since <= $7 OR sms_codes.sent_count < $8)")
+                 counted_since = CASE
+                     WHEN sms_codes.counted_since > $7 AND sms_codes.counted_since <= $9
+                     THEN sms_codes.counted_since ELSE excluded.counted_since END,
+                 sent_count = CASE
+                     WHEN sms_codes.counted_since > $7 AND sms_codes.counted_since <= $9
+                     THEN sms_codes.sent_count + 1 ELSE 1 END
+             WHERE (sms_codes.sent_at <= $6 OR sms_codes.sent_at > $9)
+                 AND (sms_codes.sent_count < $8
+                     OR sms_codes.counted_since <= $7 OR sms_codes.counted_since > $9)")
             .bind(&self.phone).bind(&self.code_hash).bind(self.tries)
             .bind(self.sent_at).bind(self.expires_at).bind(self.sent_at - self.cooldown)
-            .bind(window).bind(self.per_hour)
+            .bind(window).bind(self.per_hour).bind(self.sent_at + SKEW)
             .execute(conn).await?.rows_affected());
         if stored > 0 {
             return Ok(SmsCodePut::Stored);
