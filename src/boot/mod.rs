@@ -5,6 +5,8 @@
 //! the HTTP worker where the user arrived, its sockets beside it.
 
 mod backup;
+#[cfg(feature = "faults")]
+mod faults;
 mod files;
 mod graph;
 mod listeners;
@@ -191,13 +193,23 @@ fn master_key(settings: &Settings, world: &World) -> Result<MasterKey, KeysError
     }
 }
 
+#[cfg(not(feature = "faults"))]
+fn world(_: &Settings) -> World {
+    World::system()
+}
+
+#[cfg(feature = "faults")]
+fn world(settings: &Settings) -> World {
+    faults::world(&settings.data_dir)
+}
+
 async fn run(
     settings: &Settings,
     files: Files,
     runtime: tokio::runtime::Handle,
 ) -> Result<(), BootError> {
     let _lock = DataLock::acquire(&settings.data_dir)?;
-    let (world, metrics) = (World::system(), Metrics::new());
+    let (world, metrics) = (world(settings), Metrics::new());
     let store = open_store(settings, &world, &runtime, &metrics).await?;
     let result = serve_store(settings, files, &world, &metrics, &store, &runtime).await;
     store.close().await;

@@ -17,16 +17,18 @@ mod auth;
 mod auth_input;
 mod auth_refresh;
 mod backup;
+#[cfg(feature = "faults")]
+mod clock_set;
 mod disk_full;
 mod drain;
 mod durability;
 #[cfg(feature = "faults")]
 mod faults;
 mod favorites;
-mod kill_rounds;
-mod power_loss;
 mod harm;
 mod harm_flood;
+mod kill_rounds;
+mod power_loss;
 mod protocol_doc;
 mod readme;
 mod replacement;
