@@ -14,7 +14,9 @@ use super::{BootError, database, finish, keep_files_private, say, with_store_run
 use crate::{
     domain::{clock::World, time::rfc3339},
     settings::{self, Settings},
-    store::{self, DataLock, Engine, MasterKey, Restore, Restored, Summary},
+    store::{
+        self, BackupError, DataLock, Engine, LockError, MasterKey, Restore, Restored, Summary,
+    },
 };
 
 /// Where a backup goes to.
@@ -54,7 +56,7 @@ pub fn restore(
     keep_files_private();
     finish(with_store_runtime(|runtime| {
         runtime.block_on(async {
-            let _lock = DataLock::acquire(&settings.data_dir)?;
+            let _lock = lock(settings)?;
             let how = Restore {
                 replace,
                 sign_out_everyone,
@@ -77,17 +79,24 @@ pub fn renew_epochs(settings: &Settings, sign_out_everyone: bool) -> ExitCode {
             let (database, world) = (database(settings), World::system());
             // The servers of a PostgreSQL may be running: they notice.
             let _lock = match database.engine() {
-                Engine::Sqlite => Some(DataLock::acquire(&settings.data_dir)?),
+                Engine::Sqlite => Some(lock(settings)?),
                 Engine::Postgres => None,
             };
             let logs = store::epochs_renew(&database, &world, sign_out_everyone).await?;
             say(&format!(
-                "renewed the epochs of {logs} users: their clients load their data anew, once\n{}\n",
+                "renewed the epochs of {logs} logs: every client loads its data anew, once\n{}\n",
                 sessions(sign_out_everyone)
             ));
             Ok(())
         })
     }))
+}
+
+fn lock(settings: &Settings) -> Result<DataLock, BootError> {
+    DataLock::acquire(&settings.data_dir).map_err(|e| match e {
+        LockError::Taken(folder) => BackupError::Locked(folder).into(),
+        e @ LockError::Io { .. } => e.into(),
+    })
 }
 
 /// The master key, if there is one yet.
@@ -107,12 +116,16 @@ fn master_key_place(settings: &Settings) -> String {
 }
 
 fn counted(summary: &Summary) -> String {
-    format!(
-        "{} users, {} devices, {} events",
-        summary.of("users"),
-        summary.of("devices"),
-        summary.of("sync_events")
-    )
+    let counted = [
+        ("user", "users"),
+        ("device", "devices"),
+        ("event", "sync_events"),
+    ];
+    let counted = counted.map(|(what, table)| match summary.of(table) {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    });
+    counted.join(", ")
 }
 
 fn made(settings: &Settings, summary: &Summary, place: &str) -> String {

@@ -185,11 +185,21 @@ async fn open_store(
     Store::open(config, world.clone(), runtime.clone(), metrics).await
 }
 
-fn master_key(settings: &Settings, world: &World) -> Result<MasterKey, KeysError> {
+/// The master key. One is made only where it can open everything that is there: nothing yet.
+async fn master_key(
+    settings: &Settings,
+    world: &World,
+    store: &Store,
+) -> Result<MasterKey, KeysError> {
     match &settings.keys.master_key {
         settings::MasterKey::Given(key) => MasterKey::from_base64(key.expose()),
         settings::MasterKey::DataFolder(path) if path.exists() => MasterKey::from_file(path),
-        settings::MasterKey::DataFolder(path) => MasterKey::create_file(path, world),
+        settings::MasterKey::DataFolder(path) => {
+            if store.keys_exist(world.instant() + START_BUDGET).await? {
+                return Err(KeysError::NoMasterKey(path.clone()));
+            }
+            MasterKey::create_file(path, world)
+        }
     }
 }
 
@@ -224,7 +234,7 @@ async fn serve_store(
     store: &Store,
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), BootError> {
-    let master = master_key(settings, world)?;
+    let master = master_key(settings, world, store).await?;
     let secrets = Arc::new(
         store
             .secrets_load(world.instant() + START_BUDGET, &master)

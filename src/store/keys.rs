@@ -1,6 +1,11 @@
 //! The master key, and the server's keys that are stored sealed under it.
 
-use std::{fs::OpenOptions, io::Write, path::Path, time::Instant};
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use aes_gcm::{
     Aes256Gcm,
@@ -34,6 +39,12 @@ pub enum KeysError {
          the key that was in use when the database was made"
     )]
     WrongMasterKey,
+    /// There are keys, and nothing to open them with.
+    #[error(
+        "the keys in this database are sealed under a master key that is not here: put it at {}",
+        .0.display()
+    )]
+    NoMasterKey(PathBuf),
     /// Not the base64 of 32 bytes.
     #[error("a master key is 32 random bytes in base64, such as `openssl rand -base64 32` makes")]
     BadMasterKey,
@@ -199,6 +210,14 @@ impl Store {
         let mut rows = rows.iter();
         keys.retain(|_| rows.next().is_some_and(|row| !is_root(row)));
         Ok(Secrets::new(keys, &root))
+    }
+
+    /// Whether there are any keys: only one master key opens them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keys_exist(&self, deadline: Instant) -> Result<bool, StoreError> {
+        Ok(!self.key_rows(deadline).await?.is_empty())
     }
 
     fn new_key(

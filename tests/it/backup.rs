@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -171,7 +172,7 @@ both_engines! {
         let file = Backup::of(&server).await;
         let refused = server.run(&["restore", "--replace", file.arg()]).await;
         assert_eq!(refused.code, Some(1), "{}", refused.output);
-        assert!(refused.output.contains("another listen-stream serves"), "{}", refused.output);
+        assert!(refused.output.contains("stop it first"), "{}", refused.output);
         add(&me, 1).await;
         server.stop().await;
         let ended = server.run(&["restore", file.arg()]).await;
@@ -202,7 +203,7 @@ both_engines! {
         let mut seen = BTreeSet::new();
         for round in 0..=10 {
             server.stop().await;
-            let mut child = server.spawn(&["restore", "--replace", file.arg()]);
+            let mut child = server.spawn(&["restore", "--replace", file.arg()], Stdio::null());
             // From before it began to after it was done, or nearly: the last one may end.
             if round < 10 {
                 tokio::time::sleep(whole * round / 8).await;
@@ -308,7 +309,7 @@ async fn the_file_is_private_and_kept() {
     let made = server.run(&["backup", arg]).await;
     assert_eq!(made.code, Some(0), "{}", made.output);
     for said in [
-        "1 users, 1 devices, 0 events",
+        "1 user, 1 device, 0 events",
         "master key  is NOT in it",
         "master.key",
     ] {
@@ -336,12 +337,27 @@ async fn the_file_is_private_and_kept() {
         nowhere.output
     );
 
+    // The same to standard output, and nothing else.
+    let piped = folder.path().join("piped.lsb");
+    let to = std::fs::File::create(&piped).unwrap();
+    let mut child = server.spawn(&["backup", "-"], to.into());
+    assert!(child.wait().unwrap().success());
+    let place = place(Engine::Sqlite, &new_key()).await;
+    std::fs::create_dir(place.data()).unwrap();
+    let restored = place.run(&["restore", piped.to_str().unwrap()]).await;
+    assert_eq!(restored.code, Some(1), "{}", restored.output);
+    assert!(
+        restored.output.contains("master key"),
+        "whole: {}",
+        restored.output
+    );
+
     // No server has to run; but there must be something.
     server.kill9();
     let made = server.run(&["backup", "--force", arg]).await;
     assert_eq!(made.code, Some(0), "{}", made.output);
-    assert!(made.output.contains("1 events"), "{}", made.output);
-    let empty = place(Engine::Sqlite, &new_key()).await;
+    assert!(made.output.contains("1 event"), "{}", made.output);
+    let empty = self::place(Engine::Sqlite, &new_key()).await;
     let refused = empty.run(&["backup", "--force", arg]).await;
     assert_eq!(refused.code, Some(1), "{}", refused.output);
     assert!(
@@ -393,6 +409,17 @@ async fn a_folder_without_the_master_key_is_told_where_to_put_it() {
         "{}",
         ended.output
     );
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+    ];
+    let refused = there.run(&arguments).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.output);
+    assert!(refused.output.contains("put it at"), "{}", refused.output);
+    assert!(!place.exists(), "a key that opens nothing was made");
     std::fs::copy(source.data().join("master.key"), place).unwrap();
     there.restart().await;
     assert_eq!(me.at(&there).head().await.0, 2);
@@ -412,7 +439,7 @@ async fn running_nodes_notice_renewed_epochs() {
     }
     let renewed = cluster.a.run(&["renew-epochs"]).await;
     assert_eq!(renewed.code, Some(0), "{}", renewed.output);
-    assert!(renewed.output.contains("of 1 users"), "{}", renewed.output);
+    assert!(renewed.output.contains("of 1 logs"), "{}", renewed.output);
     for (socket, device) in sockets.iter_mut().zip([&one, &two]) {
         let resync = socket.next_frame("resync").await;
         assert_eq!(resync["reason"], "epoch_changed");
@@ -457,7 +484,7 @@ async fn the_epochs_of_a_copied_file_are_renewed() {
     let refused = server.run(&["renew-epochs"]).await;
     assert_eq!(refused.code, Some(1), "{}", refused.output);
     assert!(
-        refused.output.contains("another listen-stream serves"),
+        refused.output.contains("stop it first"),
         "{}",
         refused.output
     );

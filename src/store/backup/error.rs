@@ -82,6 +82,9 @@ pub enum BackupError {
          that the backup was made of"
     )]
     WrongMasterKey,
+    /// A server, or another command, works on the data folder.
+    #[error("another listen-stream works on {}: stop it first", .0.display())]
+    Locked(PathBuf),
     /// The target holds users.
     #[error("the database has users, who would be lost: make a backup of it, then say --replace")]
     HasUsers,

@@ -3,10 +3,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Read as _,
     path::PathBuf,
 };
 
 use chrono::{DateTime, SubsecRound, TimeZone, Utc};
+use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -529,14 +531,47 @@ async fn damage_anywhere_is_found() {
     }
 }
 
+fn packed(text: &str) -> Vec<u8> {
+    let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
+    gz.write_all(text.as_bytes()).unwrap();
+    gz.finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_edited_and_packed_again_is_found() {
+    let newest = migrate::newest();
+    let content = Draw::new().content(newest, tables_of(newest).await, 2);
+    let whole = content.write();
+    let mut text = String::new();
+    GzDecoder::new(&whole[..])
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(Content::read(&packed(&text)).unwrap(), content);
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let (last, before) = lines.split_last().unwrap();
+    let at = before.iter().position(|it| it.contains("+1")).unwrap();
+    let mut without = before.to_vec();
+    without.remove(at);
+    let mut swapped = before.to_vec();
+    swapped.swap(at, at - 1);
+    let headless = [&[before[at]], before].concat();
+    for (what, edited) in [
+        ("another phone", text.replacen("\"+1\"", "\"+2\"", 1)),
+        ("a row less", without.concat() + last),
+        ("another order", swapped.concat() + last),
+        ("no end", before.concat()),
+        ("two ends", text.clone() + last),
+        ("a row first", headless.concat() + last),
+    ] {
+        assert_ne!(edited, text, "{what}");
+        let refused = Content::read(&packed(&edited));
+        let found = matches!(refused, Err(Unsound::Damaged(_) | Unsound::Foreign));
+        assert!(found, "{what}: {refused:?}");
+    }
+}
+
 #[test]
 fn newer_forms_are_told_from_damaged_ones() {
-    use flate2::{Compression, write::GzEncoder};
-    let packed = |text: &str| {
-        let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
-        gz.write_all(text.as_bytes()).unwrap();
-        gz.finish().unwrap()
-    };
     let newer = "{\"listen_stream_backup\":2,\"program\":\"9.0\",\"more\":[]}\n";
     let refused = Reading::start(&packed(newer)[..]).map(|_| ()).unwrap_err();
     assert!(matches!(refused, Unsound::TooNew(program) if program == "9.0"));

@@ -205,14 +205,14 @@ impl Server {
         run(&[arguments, &place].concat(), &settings).await
     }
 
-    /// Starts such a command, and leaves it to the caller; what it prints is lost.
-    pub fn spawn(&self, arguments: &[&str]) -> Child {
+    /// Starts such a command, and leaves it to the caller; what it says on standard error is lost.
+    pub fn spawn(&self, arguments: &[&str], stdout: Stdio) -> Child {
         command(&[], &self.settings)
             .args(arguments)
             .arg("--data")
             .arg(self.data())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::null())
             .spawn()
             .expect("the server's binary starts")
