@@ -29,7 +29,7 @@ impl Files {
 
     fn divide(sockets: usize, limit: usize) -> Result<Self, FieldError> {
         let reserve = OWN + REQUESTS;
-        if sockets.saturating_add(reserve) > limit {
+        if limit.checked_sub(reserve).is_none_or(|room| sockets > room) {
             return Err(FieldError::new(
                 "server.max_connections",
                 format!(

@@ -349,7 +349,7 @@ async fn fragmentation() {
     let whole = || answer("in parts");
     let good = |name: &str, bytes: Vec<Vec<u8>>, back: Vec<Got>| case(name, bytes, back, Open);
     let bad = |name: &str, bytes: Vec<Vec<u8>>| case(name, bytes, vec![], Refused(1002));
-    let mut cases = vec![
+    let cases = vec![
         bad("a ping in two", vec![frame(0x09, b"a"), frame(LAST, b"b")]),
         bad("a pong in two", vec![frame(0x0a, b"a"), frame(LAST, b"b")]),
         bad(
@@ -424,10 +424,20 @@ async fn fragmentation() {
             Refused(4006),
         ),
     ];
+    run(cases).await;
+}
+
+#[tokio::test]
+async fn fragments_of_nothing() {
+    let text = ask("in parts");
+    let (a, b) = text.split_at(11);
+    let mut cases = Vec::new();
     for (name, first) in [("last", LAST), ("not last", MIDDLE)] {
-        cases.push(bad(
-            &format!("nothing to go on with, {name}"),
+        cases.push(case(
+            format!("nothing to go on with, {name}"),
             vec![frame(first, b"non-continuation"), frame(TEXT, &text)],
+            vec![],
+            Refused(1002),
         ));
         cases.push(case(
             format!("nothing to go on with after a message, {name}"),
@@ -437,10 +447,16 @@ async fn fragmentation() {
                 frame(first, b"more"),
                 frame(TEXT, &text),
             ],
-            vec![whole()],
+            vec![answer("in parts")],
             Refused(1002),
         ));
     }
+    run(cases).await;
+}
+
+#[tokio::test]
+async fn long_messages_in_parts() {
+    let mut cases = Vec::new();
     let long = ping_of(65_536);
     let mut parts: Vec<_> = long
         .as_bytes()

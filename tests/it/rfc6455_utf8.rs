@@ -25,7 +25,7 @@ fn cut(message: &[u8], ends: &[usize]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut from = 0;
     for end in ends.iter().copied().chain([message.len()]) {
-        let first = if from == 0 { 0x01 } else { 0x00 };
+        let first = u8::from(from == 0);
         let last = if end == message.len() { 0x80 } else { 0x00 };
         out.extend(frame(first | last, &message[from..end]));
         from = end;

@@ -6,7 +6,10 @@ use sqlx::{Connection as _, PgConnection};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::{Engine, Server, server::run};
+use crate::support::{
+    Engine, Server,
+    server::{run, run_through},
+};
 
 #[tokio::test]
 async fn a_first_start_makes_what_it_needs() {
@@ -188,4 +191,25 @@ async fn an_unknown_key_in_the_file_is_named_with_its_line() {
     assert_eq!(ended.code, Some(2), "{}", ended.output);
     assert!(ended.output.contains("workerz"), "{}", ended.output);
     assert!(ended.output.contains('3'), "{}", ended.output);
+}
+
+#[tokio::test]
+async fn more_sockets_than_files_are_refused_with_both_numbers() {
+    let data = TempDir::new().unwrap();
+    let arguments = [
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
+        "--data",
+        data.path().to_str().unwrap(),
+    ];
+    let settings = [("server.max_connections", "1000")];
+    let few = ["sh", "-c", "ulimit -n 2000 && exec \"$0\" \"$@\""].map(str::to_owned);
+    let ended = run_through(&few, &arguments, &settings).await;
+    assert_ne!(ended.code, Some(0), "{}", ended.output);
+    for told in ["server.max_connections", "1000", "2024", "2000", "976"] {
+        assert!(ended.output.contains(told), "{told}: {}", ended.output);
+    }
 }

@@ -163,6 +163,12 @@ async fn other_methods_and_protocols() {
             "{what}: {answer}{body}"
         );
     }
+}
+
+#[tokio::test]
+async fn tunnels_and_http_2_in_the_clear() {
+    let server = Server::start(Engine::Sqlite).await;
+    let address = server.listen();
     let (status, head, _) = told(
         &server,
         &format!("CONNECT {address} HTTP/1.1\r\nHost: {address}\r\n\r\n"),

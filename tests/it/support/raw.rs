@@ -1,6 +1,6 @@
 //! A connection byte by byte, for what no well-behaved client would send.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
 use serde_json::Value;
 use tokio::{
@@ -85,7 +85,7 @@ pub fn upgrade_head(address: &str, path: &str, headers: &[(&str, &str)]) -> Stri
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     );
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        write!(head, "{name}: {value}\r\n").unwrap();
     }
     head.push_str("\r\n");
     head
@@ -219,7 +219,7 @@ impl Raw {
     }
 
     async fn try_fill(&mut self) -> std::io::Result<bool> {
-        let mut piece = [0; 16 * 1024];
+        let mut piece = vec![0; 16 * 1024];
         let n = timeout(PATIENCE, self.stream.read(&mut piece))
             .await
             .expect("something comes in time")?;
@@ -249,7 +249,10 @@ impl Raw {
         assert!(second & 0x80 == 0, "a masked frame of the server");
         let (length, wide) = match second & 0x7f {
             126 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 2),
-            127 => (u64::from_be_bytes(*rest.first_chunk()?) as usize, 8),
+            127 => (
+                usize::try_from(u64::from_be_bytes(*rest.first_chunk()?)).unwrap(),
+                8,
+            ),
             short => (usize::from(short), 0),
         };
         let payload = rest.get(wide..wide + length)?.to_vec();

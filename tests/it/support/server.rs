@@ -322,13 +322,22 @@ pub struct Ended {
 
 /// Runs the command line to its end, which must come within the time of a start.
 pub async fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Ended {
+    run_through(&[], arguments, settings).await
+}
+
+/// The same through another program, which is given the server's as its last words.
+pub async fn run_through(
+    through: &[String],
+    arguments: &[&str],
+    settings: &[(&str, &str)],
+) -> Ended {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("output");
     let settings: Vec<_> = settings
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
-    let mut child = command(&[], &settings)
+    let mut child = command(through, &settings)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(append(&path))
