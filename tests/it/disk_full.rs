@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Answer, Device, Engine, Server, Socket, eventually};
+use crate::support::{Answer, Device, Engine, Server, Socket, eventually, socket::Unopened};
 
 /// How the disk is made full.
 enum Room {
@@ -92,7 +92,12 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         }
         socket.ack(&events[19]).await;
         socket.ping().await;
-        Socket::open(&me).await.close().await;
+        // A device that attaches takes its place in the database: it is told to come back later,
+        // unless so little still found room.
+        match Socket::try_open(&me, "").await {
+            Ok(socket) => socket.close().await,
+            Err(why) => assert!(matches!(why, Unopened::Gone(Some(1013))), "{why:?}"),
+        }
 
         room.empty(&server);
         newest = format!("after-{round}");
@@ -101,6 +106,7 @@ async fn a_full_disk_refuses_writes_and_nothing_else() {
         assert_eq!(added.seq(), seq, "what was refused left nothing behind");
         added.ok(201);
         socket.expect_event(seq).await;
+        Socket::open(&me).await.close().await;
     }
     eventually("the ack was kept for better times", async || {
         reader.waiting().await == (21..=seq).collect::<Vec<_>>()

@@ -9,7 +9,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -33,11 +36,16 @@ use crate::support::{
 const ROUNDS: u64 = 20;
 const USERS: usize = 10;
 const WRITERS: usize = 3;
-/// Milliseconds that writers write before the kill: at least, and up to so many more.
-const LOAD: (u64, u64) = (100, 500);
+/// Answers after which the server is killed: at least, and up to so many more; or this much later, on
+/// a machine that is busy.
+const LOAD: (u64, u64) = (20, 80);
+const LOAD_TIME: Duration = Duration::from_millis(1500);
 const FLUSH_MS: &str = "50";
 /// Flushed each 50 ms, an ack is durable long before this even on a machine that is busy.
-const LAG: Duration = Duration::from_millis(2050);
+const LAG: Duration = Duration::from_millis(1000);
+/// In some rounds nobody writes before the kill, long enough for acks to be durable.
+const CALM: Duration = Duration::from_millis(1500);
+const CALM_EVERY: u64 = 6;
 
 /// A user's devices, each with habits of its own.
 const HABITS: [Habit; 5] = [
@@ -79,14 +87,14 @@ both_engines! {
                 tokio::spawn(follower.follow(told.clone()))
             })
             .collect();
-        let mut killed_at = None;
+        let mut kills = Vec::new();
         for round in 0..=ROUNDS {
             let api = server.api();
             let heads = heads(&api, &users).await;
             let is_last = round == ROUNDS;
             stage.send_replace(Stage {
                 api: Some(api.clone()),
-                killed_at,
+                kills: Arc::new(kills.clone()),
                 ready_at: Some(Instant::now()),
                 heads: Arc::new(heads),
                 is_last,
@@ -94,15 +102,24 @@ both_engines! {
             if is_last {
                 break;
             }
-            let load = Duration::from_millis(LOAD.0 + dice.below(LOAD.1));
+            let stopped = Arc::new(AtomicBool::new(false));
+            let (answers, enough) = (Arc::new(AtomicU64::new(0)), LOAD.0 + dice.below(LOAD.1));
             let writing: Vec<_> = writers
                 .drain(..)
-                .map(|writer| tokio::spawn(writer.write(api.clone())))
+                .map(|writer| tokio::spawn(writer.write(api.clone(), answers.clone(), stopped.clone())))
                 .collect();
-            tokio::time::sleep(load).await;
+            let begun = Instant::now();
+            while answers.load(Ordering::SeqCst) < enough && begun.elapsed() < LOAD_TIME {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if round % CALM_EVERY == CALM_EVERY - 1 {
+                stopped.store(true, Ordering::SeqCst);
+                tokio::time::sleep(CALM).await;
+            }
             stage.send_modify(|stage| stage.api = None);
+            let killed = Instant::now();
             server.kill9();
-            killed_at = Some(Instant::now());
+            kills.push(killed);
             for writer in writing {
                 writers.push(writer.await.unwrap());
             }
@@ -121,6 +138,8 @@ both_engines! {
                 .collect();
             applied += check(&devices[0].with(&api), followers, &writers).await;
         }
+        let settled = done.iter().map(|it| it.figures.settled).sum::<u64>();
+        assert!(settled > 0, "no ack was old enough to have to be durable");
         report(engine, seed, &done, &writers, applied);
     }
 }
@@ -177,10 +196,11 @@ impl Writer {
         }
     }
 
-    /// Writes until the server is gone.
-    async fn write(mut self, api: Api) -> Self {
+    /// Writes until the server is gone, or it is told to stop.
+    async fn write(mut self, api: Api, answers: Arc<AtomicU64>, stopped: Arc<AtomicBool>) -> Self {
         self.device.api = api;
-        while self.step().await {
+        while !stopped.load(Ordering::SeqCst) && self.step().await {
+            answers.fetch_add(1, Ordering::SeqCst);
             let pause = Duration::from_millis(self.dice.below(10));
             tokio::time::sleep(pause).await;
         }
@@ -306,13 +326,15 @@ fn report(engine: Engine, seed: u64, followers: &[Follower], writers: &[Writer],
     let catch_up = followers.iter().map(|it| it.figures.catch_up).max();
     println!(
         "kill -9 on {engine:?}: {ROUNDS} rounds, {} devices, {answered} writes answered, {} not \
-         ({extra} of them stored), {} events applied, {} repeats, {} connects, slowest catch-up \
+         ({extra} of them stored), {} events applied, {} repeats, {} connects, {} acks durable by \
+         time, slowest catch-up \
          {:?}, FAULTS_SEED={seed}",
         followers.len(),
         wrote.len() - answered,
         sum(|it| it.applied),
         sum(|it| it.repeats),
         sum(|it| it.connects),
+        sum(|it| it.settled),
         catch_up.unwrap_or_default(),
     );
 }

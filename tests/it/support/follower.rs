@@ -17,8 +17,8 @@ use super::{Api, Device, Incoming, Socket, client, socket::Unopened};
 pub struct Stage {
     /// Where the server is; none while it is dead.
     pub api: Option<Api>,
-    /// When it was killed last.
-    pub killed_at: Option<Instant>,
+    /// When it was killed, each time.
+    pub kills: Arc<Vec<Instant>>,
     /// When it was ready again, and the heads of the users' logs then.
     pub ready_at: Option<Instant>,
     pub heads: Arc<HashMap<String, u64>>,
@@ -59,6 +59,8 @@ pub struct Figures {
     pub applied: u64,
     pub repeats: u64,
     pub connects: u64,
+    /// Acks of the socket that had to be durable.
+    pub settled: u64,
     /// The longest time from a restart until everything that had been stored was applied.
     pub catch_up: Duration,
 }
@@ -67,17 +69,20 @@ pub struct Figures {
 pub struct Follower {
     pub device: Device,
     habit: Habit,
-    /// How much later than sent an ack may be durable.
+    /// How long after it was sent an ack is durable at the latest.
     lag: Duration,
     epoch: Option<String>,
     /// The events applied, the first at position 1.
     pub log: Vec<Applied>,
     /// What is there after them, with its version.
     pub state: BTreeMap<String, u64>,
-    /// Acks that were sent by the socket.
-    acks: Vec<(Instant, u64)>,
+    /// Acks that were sent by the socket to lives of the server that are not known to be over: the
+    /// life, when, and up to where.
+    acks: Vec<(usize, Instant, u64)>,
+    /// The life of the server to which it is connected.
+    life: usize,
     acked: u64,
-    /// Durable by the word of the server.
+    /// Durable by the word of the server, or because enough time had passed before a kill.
     durable: u64,
     caught_up_with: Option<Instant>,
     pub figures: Figures,
@@ -94,6 +99,7 @@ impl Follower {
             log: Vec::new(),
             state: BTreeMap::new(),
             acks: Vec::new(),
+            life: 0,
             acked: 0,
             durable: 0,
             caught_up_with: None,
@@ -144,22 +150,32 @@ impl Follower {
         assert_eq!(self.epoch, Some(epoch), "{}: another epoch", self.name());
         let acked = socket.welcome["acked_seq"].as_u64().unwrap();
         assert!(acked <= self.last(), "acked beyond what was applied");
-        let floor = self.floor(stage.killed_at);
+        self.settle(&stage.kills);
+        self.life = stage.kills.len();
         assert!(
-            acked >= floor,
-            "{}: {floor} was durable, the cursor is {acked}",
-            self.name()
+            acked >= self.durable,
+            "{}: {} was durable, the cursor is {acked}",
+            self.name(),
+            self.durable
         );
         self.acked = acked;
         let from = if query.is_empty() { acked } else { self.last() };
         Ok((socket, from))
     }
 
-    /// What must be durable after a kill.
-    fn floor(&self, killed_at: Option<Instant>) -> u64 {
-        let old_enough = |at: Instant| killed_at.is_some_and(|killed| at + self.lag <= killed);
-        let sent = self.acks.iter().rev().find(|(at, _)| old_enough(*at));
-        sent.map_or(0, |(_, seq)| *seq).max(self.durable)
+    /// Acks that the server had for long enough before it was killed are durable; of the others that
+    /// it had nothing is known.
+    fn settle(&mut self, kills: &[Instant]) {
+        for (life, at, seq) in std::mem::take(&mut self.acks) {
+            let Some(killed) = kills.get(life) else {
+                self.acks.push((life, at, seq));
+                continue;
+            };
+            if at + self.lag <= *killed && seq > self.durable {
+                self.durable = seq;
+                self.figures.settled += 1;
+            }
+        }
     }
 
     /// Takes what comes on one connection; says whether everything is there.
@@ -266,7 +282,7 @@ impl Follower {
 
     fn sent(&mut self, seq: u64, taken: bool) {
         if taken {
-            self.acks.push((Instant::now(), seq));
+            self.acks.push((self.life, Instant::now(), seq));
             self.acked = self.acked.max(seq);
         }
     }
