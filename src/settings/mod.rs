@@ -12,6 +12,7 @@ mod sections;
 mod source;
 #[cfg(test)]
 mod tests;
+mod wording;
 
 use std::{
     ffi::OsString,

@@ -12,6 +12,7 @@ use super::{
     error::{Origin, Problem, ProblemKind},
     secret::Secret,
     source::{Given, Layers, Value},
+    wording::{described, found, one_of, quoted, shortened},
 };
 
 /// More than any key or URL; keeps a mistaken path to something huge from being read whole.
@@ -355,51 +356,4 @@ fn read_secret(path: &PathBuf) -> std::io::Result<Secret> {
         .take(MAX_SECRET_BYTES)
         .read_to_string(&mut text)?;
     Ok(Secret::new(text.trim()))
-}
-
-/// `text` as a TOML string.
-pub(super) fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
-
-fn shortened(text: &str) -> String {
-    const MOST: usize = 80;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(MOST).collect();
-    format!("{start}…")
-}
-
-fn one_of<T: AsRef<str>>(words: impl IntoIterator<Item = T>) -> String {
-    let words: Vec<T> = words.into_iter().collect();
-    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
-    match words.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
-        None => String::new(),
-    }
-}
-
-/// What was found, with its value.
-fn found(value: &Value) -> String {
-    match value {
-        Value::Text(text) | Value::Env(text) => quoted(&shortened(text)),
-        Value::Integer(n) => n.to_string(),
-        Value::Boolean(b) => b.to_string(),
-        Value::Other(text) => text.clone(),
-        Value::List(_) | Value::Table | Value::NotUnicode => described(value).to_owned(),
-    }
-}
-
-/// What was found, without its value.
-fn described(value: &Value) -> &'static str {
-    match value {
-        Value::Text(_) | Value::Env(_) => "text",
-        Value::Integer(_) | Value::Other(_) => "a number or time",
-        Value::Boolean(_) => "a boolean",
-        Value::List(_) => "a list",
-        Value::Table => "a table",
-        Value::NotUnicode => "bytes that are not UTF-8",
-    }
 }
