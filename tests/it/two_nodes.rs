@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::json;
+use sqlx::Connection as _;
 
-use crate::support::{Cluster, Socket, redis, within};
+use crate::support::{Cluster, Engine, Server, Socket, redis, within};
 
 const WRITERS: u64 = 32;
 const WRITES: u64 = 10;
@@ -257,4 +258,84 @@ async fn with_redis_signals_and_presence_cross() {
     assert_eq!(here.next_frame("signal").await["name"], "hello");
     there.close().await;
     here.expect_presence(&["one"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_of_another_epoch_is_only_a_reason_to_look() {
+    let redis = redis();
+    let settings = [("redis.url", &*redis), ("sync.head_check_ms", "60000")];
+    let server = Server::with(Engine::Postgres, &settings).await;
+    let me = server.api().newcomer("mine").await;
+    let mut socket = Socket::open(&me).await;
+    let client = redis::Client::open(redis).unwrap();
+    let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
+    let channel = format!("listen-stream:log:{}", me.user_id);
+    // Delayed since before a restore, of another release, and nonsense.
+    for text in [
+        "0193a0f2-5b7c-7c3e-8a1b-0123456789ab 99 0".to_owned(),
+        format!("attached/2 {} 99", me.id),
+        "dance".to_owned(),
+    ] {
+        // The node listens from some moment after the welcome on.
+        within(Duration::from_secs(5), "the node listens", async || {
+            let mut publisher = publisher.clone();
+            let publish = redis::cmd("PUBLISH").arg(&channel).arg(&text).to_owned();
+            publish.query_async::<i64>(&mut publisher).await.unwrap() == 1
+        })
+        .await;
+    }
+    socket.expect_quiet(Duration::from_millis(500)).await;
+    socket.ping().await;
+    // One that is good is followed: nothing else would tell of a change made beside the node.
+    let (_, epoch) = me.head().await;
+    let mut database = sqlx::PgConnection::connect(server.database_url().unwrap())
+        .await
+        .unwrap();
+    for sql in [
+        "INSERT INTO sync_events SELECT user_id, 1, gen_random_uuid(), 'x', '{}', NULL, now()
+         FROM user_logs",
+        "UPDATE user_logs SET head_seq = 1",
+    ] {
+        sqlx::query(sql).execute(&mut database).await.unwrap();
+    }
+    let text = format!("{epoch} 1 0");
+    let publish = redis::cmd("PUBLISH").arg(&channel).arg(&text).to_owned();
+    publish.query_async::<i64>(&mut publisher).await.unwrap();
+    socket.expect_event(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_trim_one_log_and_nobody_notices() {
+    let settings = [
+        ("sync.retention_max_events", "20"),
+        ("sync.retention_min_events", "5"),
+        ("sync.retention_min_hours", "0"),
+        ("sync.trim_interval_ms", "20"),
+        ("sync.head_check_ms", "20"),
+        ("sync.cursor_flush_ms", "20"),
+    ];
+    let cluster = Cluster::with(&settings).await;
+    let one = cluster.a.api().newcomer("one").await;
+    let two = cluster.b.api().login(&one.phone, "two").await;
+    let mut at_a = Socket::open(&one).await;
+    let mut at_b = Socket::open(&two).await;
+    for seq in 1..=100 {
+        let writer = if seq % 2 == 1 { &one } else { &two };
+        assert_eq!(writer.put("song", &format!("t{seq}")).await.seq(), seq);
+        for socket in [&mut at_a, &mut at_b] {
+            let event = socket.expect_event(seq).await;
+            socket.ack(&event).await;
+        }
+    }
+    let epoch = at_a.epoch();
+    within(Duration::from_secs(10), "the log is trimmed", async || {
+        let behind = one.changes(&format!("?since=94&epoch={epoch}")).await;
+        let at = two.changes(&format!("?since=95&epoch={epoch}")).await;
+        (behind.status, at.status) == (410, 200)
+    })
+    .await;
+    for socket in [&mut at_a, &mut at_b] {
+        socket.expect_quiet(Duration::from_millis(200)).await;
+        socket.ping().await;
+    }
 }
