@@ -52,6 +52,8 @@ pub struct Client {
     /// It does not renew its token on this connection.
     pub expires: bool,
     pub token_until: Ms,
+    /// When it last said more than it may.
+    pub flooded_at: Option<Ms>,
     /// Answers by REST that it waits for.
     pub waits_for: u32,
     /// Who is there, as it was told last.
@@ -82,6 +84,7 @@ impl Client {
             silent_until: 0,
             expires: false,
             token_until: 0,
+            flooded_at: None,
             waits_for: 0,
             present: Vec::new(),
         };
@@ -119,6 +122,7 @@ impl Client {
         self.paused_until
             .max(self.muted_until)
             .max(self.silent_until)
+            .max(self.flooded_at.unwrap_or(0))
     }
 
     pub fn check(&self, db: &Db) -> Verdict {

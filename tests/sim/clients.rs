@@ -1,6 +1,6 @@
 //! What the clients do.
 
-use listen_stream::domain::sync::{CloseCode, Position};
+use listen_stream::domain::sync::{CloseCode, Flood, Position};
 
 use crate::{
     frames::{self, Down, Up},
@@ -53,6 +53,7 @@ impl World {
                 self.reload(device);
             }
             Timer::Resume => self.resume(device),
+            Timer::Poll(node, times, quick) => self.poll(device, node, times, quick),
             _ => {}
         }
     }
@@ -102,7 +103,8 @@ impl World {
         // One that lost what it had must say so; one that loaded anew, where it is.
         let named = self.rng.chance(70) || !self.clients[device].has_everything();
         let token_until = self.now + self.plan.setup.token_life;
-        let (now, client) = (self.now, &mut self.clients[device]);
+        let now = self.now;
+        let client = &mut self.clients[device];
         client.wire = Some(wire);
         client.named = named;
         client.heard_at = now;
@@ -133,6 +135,7 @@ impl World {
             up: std::collections::VecDeque::new(),
             takes: false,
             hears: false,
+            flood: Flood::new(self.plan.setup.flood, self.instant(now)),
             facts,
         };
         self.note(|| {
@@ -250,7 +253,9 @@ impl World {
                 }
             }
             Down::Event { at, value, .. } => {
-                if at.seq > client.applied + 1 && self.wires[wire].told_twice {
+                // Its ack of the first resync was taken for one of the second.
+                let strange = at.epoch != client.epoch || at.seq > client.applied + 1;
+                if strange && self.wires[wire].told_twice {
                     return self.leave(device, Leave::Cut);
                 }
                 let before = client.applied;
@@ -271,7 +276,7 @@ impl World {
                 } else {
                     self.plan.setup.reload
                 };
-                let delay = self.delay(takes);
+                let delay = self.rng.below(takes);
                 self.after(delay, Happening::Client(device, Timer::Reload(serial)));
             }
             Down::Presence(devices) => client.present = devices,
@@ -374,10 +379,12 @@ impl World {
         if self.clients[device].waits_for > 0 {
             return;
         }
-        self.leave(device, Leave::Cut);
+        let how = [Leave::Cut, Leave::HalfOpen][self.rng.index(2)];
+        self.leave(device, how);
         let client = &mut self.clients[device];
         client.forget(i64::from(back % 16), &self.db);
-        self.back_off(device);
+        let soon = self.rng.below(200);
+        self.connect_after(device, soon);
     }
 
     fn reload(&mut self, device: usize) {
@@ -426,8 +433,33 @@ impl World {
         }
     }
 
+    /// A client reads the log by REST, and again a few times.
+    pub fn poll(&mut self, device: usize, node: usize, times: u8, quick: bool) {
+        if self.nodes[node].up {
+            let after = self.clients[device].position();
+            self.clients[device].waits_for += 1;
+            let ask = Ask::Changes {
+                device,
+                after,
+                quick,
+            };
+            self.ask(node, 0, ask);
+        }
+        if times > 1 && !self.calm {
+            let delay = self.rng.between(5, if quick { 40 } else { 600 });
+            let timer = Timer::Poll(node, times - 1, quick);
+            self.after(delay, Happening::Client(device, timer));
+        }
+    }
+
     /// A client read the log by REST.
-    pub fn changes_read(&mut self, device: usize, after: Position, values: Option<Vec<u64>>) {
+    pub fn changes_read(
+        &mut self,
+        device: usize,
+        after: Position,
+        values: Option<Vec<u64>>,
+        quick: bool,
+    ) {
         let client = &mut self.clients[device];
         client.waits_for -= 1;
         let (Some(values), None) = (values, client.resync) else {
@@ -444,7 +476,11 @@ impl World {
         }
         let verdict = verdict.and(client.check(&self.db));
         self.must(verdict, || format!("client {device}"));
-        self.ack_later(device);
+        if quick && self.now >= self.clients[device].muted_until {
+            self.ack(device);
+        } else {
+            self.ack_later(device);
+        }
     }
 
     /// A new token came, or did not.

@@ -310,12 +310,32 @@ impl Db {
         });
     }
 
-    /// Falls back to an older state, which is another life. `running`: nodes serve meanwhile, and attach
-    /// epochs that they gave out stay.
-    pub fn restore(&mut self, choice: usize, running: bool) {
+    /// A copy as it was when each log ended at `heads`.
+    fn earlier(&self, heads: &[i64]) -> Backup {
+        let logs = self.logs.iter().zip(heads).enumerate();
+        let logs = logs.map(|(user, (lives, head))| {
+            let log = self.log(user);
+            let head = *head.clamp(&log.floor_seq, &log.head_seq);
+            (lives.len() - 1, head, log.floor_seq)
+        });
+        let logs: Vec<_> = logs.collect();
+        let mut devices = self.devices.clone();
+        for row in &mut devices {
+            row.acked = row.acked.min(logs[row.user].1);
+        }
+        Backup { logs, devices }
+    }
+
+    /// Falls back to an older state, which is another life: one of the last copies, or what was when the
+    /// logs ended at `heads`. `running`: nodes serve meanwhile, and attach epochs that they gave out
+    /// stay.
+    pub fn restore(&mut self, choice: usize, heads: &[i64], running: bool) {
         self.restores += 1;
-        let newest = self.backups.len() - 1;
-        let backup = self.backups[newest - choice % self.backups.len().min(3)].clone();
+        let copies = self.backups.len().min(3);
+        let backup = match self.backups.len().checked_sub(choice + 1) {
+            Some(at) if choice < copies => self.backups[at].clone(),
+            _ => self.earlier(heads),
+        };
         for (user, &(life, head, floor)) in backup.logs.iter().enumerate() {
             let epoch = self.next_epoch();
             let real_wire = self.real_wire;

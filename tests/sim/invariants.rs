@@ -106,6 +106,22 @@ pub fn cursor_is_current(attach_epoch: i64, newest: i64) -> Verdict {
     })
 }
 
+/// A session that heard of a device's newer connection has no older one.
+pub fn older_is_gone(left: Option<i64>, newest: i64) -> Verdict {
+    must(left.is_none_or(|mine| mine >= newest), || {
+        format!("attachment {left:?} is still there, and there is {newest}")
+    })
+}
+
+/// Frames are dropped only of a client that said too much a moment ago.
+pub fn is_flood(flooded_at: Option<Ms>, now: Ms) -> Verdict {
+    const A_MOMENT: Ms = 20_000;
+    must(
+        flooded_at.is_some_and(|at| now.saturating_sub(at) <= A_MOMENT),
+        || format!("frames are dropped, and the client last flooded at {flooded_at:?}"),
+    )
+}
+
 /// One read of the log at a time for a connection.
 pub fn one_read(under_way: usize) -> Verdict {
     must(under_way <= 1, || format!("{under_way} reads at once"))
@@ -155,16 +171,24 @@ pub fn close_is_due(code: CloseCode, it: &Judged, limits: Limits) -> Verdict {
     })
 }
 
-/// Whether a connection should have been closed by now; `slack`: the session could not run so long.
-pub fn stays_rightly(it: &Judged, limits: Limits, slack: Ms) -> Verdict {
-    must(it.silent <= limits.silence + slack, || {
+/// For how long a session could not run since a connection was heard, and since it attached.
+#[derive(Debug, Clone, Copy)]
+pub struct Slack {
+    pub heard: Ms,
+    pub attached: Ms,
+}
+
+/// Whether a connection should have been closed by now.
+pub fn stays_rightly(it: &Judged, limits: Limits, slack: Slack) -> Verdict {
+    must(it.silent <= limits.silence + slack.heard, || {
         format!("silent, and still there: {it:?}")
     })?;
     let owing = it.owing.unwrap_or(0);
-    must(it.parked || owing <= limits.progress + slack, || {
-        format!("does not ack, and is still there: {it:?}")
-    })?;
-    must(it.token_over.unwrap_or(0) <= slack, || {
+    must(
+        it.parked || owing <= limits.progress + slack.attached,
+        || format!("does not ack, and is still there: {it:?}"),
+    )?;
+    must(it.token_over.unwrap_or(0) <= slack.attached, || {
         format!("its token is over, and it is still there: {it:?}")
     })
 }

@@ -40,10 +40,11 @@ pub enum Mail {
     Hinted(LogHead),
     /// A device attached anew somewhere.
     Attached(DeviceId, i64),
-    /// Hints arrive from now on: look.
-    Look,
+    /// Hints arrive from now on: look, and ask who is elsewhere.
+    Listening,
     Relay(ClientDeviceId, Signal),
-    Present(usize, Vec<ClientDeviceId>),
+    /// Who is attached at a node; it may ask for the same of this one.
+    Present(usize, Vec<ClientDeviceId>, bool),
 }
 
 /// A user's session.
@@ -125,6 +126,10 @@ impl Keeper {
 
     pub fn take(&mut self) -> Vec<Cursor> {
         std::mem::take(&mut self.pending).into_values().collect()
+    }
+
+    pub fn pending(&self) -> impl Iterator<Item = Cursor> {
+        self.pending.values().copied()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::{
     plan::{Leave, OddAck, Op},
     queue::{Ms, SECOND},
     server::client_device_id,
-    world::{Ask, Happening, Timer, World},
+    world::{Happening, Timer, World},
 };
 
 impl World {
@@ -27,19 +27,13 @@ impl World {
                 count,
                 size,
             } => {
-                let session = &mut self.nodes[node].sessions[user];
-                if session.up && session.commands.len() < 32 {
-                    session.commands.push_back(Command::Commit { count, size });
-                    self.next_command(node, user);
-                }
+                self.command(node, user, Command::Commit { count, size });
             }
-            Op::RestRead { device, node } => {
-                if self.nodes[node].up {
-                    let after = self.clients[device].position();
-                    self.clients[device].waits_for += 1;
-                    self.ask(node, 0, Ask::Changes { device, after });
-                }
-            }
+            Op::RestRead {
+                device,
+                node,
+                times,
+            } => self.poll(device, node, times, false),
             Op::RestAck { device, node, back } => {
                 let mut at = self.clients[device].position();
                 at.seq = (at.seq - i64::from(back % 4)).max(0);
@@ -48,6 +42,7 @@ impl World {
                     self.rest_ack(device, node, at);
                 }
             }
+            Op::Race { device } => self.race(device),
             Op::Ack { device, how } => self.odd_ack(device, how),
             Op::Leave { device, how } => self.leave(device, how),
             Op::Switch { device } => {
@@ -88,8 +83,41 @@ impl World {
             Op::HintsLost { ms } => self.hints_lost_until = self.now + ms,
             Op::Trim => self.trim(),
             Op::Backup => self.db.backup(),
-            Op::Restore { offline } => self.restore(offline),
+            Op::Restore { offline: true } => self.restore(true),
+            Op::Restore { offline: false } => {
+                // What is under way meanwhile began before and ends after it.
+                for user in 0..self.plan.setup.users.len() {
+                    let node = self.rng.index(2);
+                    self.after(0, Happening::Command { node, user });
+                }
+                let delay = self.rng.below(2 * self.plan.setup.store + 10);
+                self.after(delay, Happening::Restore);
+            }
         }
+    }
+
+    /// A command comes to a session.
+    pub fn command(&mut self, node: usize, user: usize, command: Command) {
+        let session = &mut self.nodes[node].sessions[user];
+        if session.up && session.commands.len() < 32 {
+            session.commands.push_back(command);
+            self.next_command(node, user);
+        }
+    }
+
+    /// Commits at one node, while a client that is attached at the other reads them by REST, and acks
+    /// there before the other node knows of them.
+    fn race(&mut self, device: usize) {
+        let client = &self.clients[device];
+        let (user, node) = (
+            client.user,
+            client.wire.map_or(0, |w| 1 - self.wires[w].node),
+        );
+        for at in 0..4 {
+            let delay = at * 40 + self.rng.below(40);
+            self.after(delay, Happening::Command { node, user });
+        }
+        self.poll(device, node, 10, true);
     }
 
     fn trim(&mut self) {
@@ -104,13 +132,31 @@ impl World {
         }
     }
 
-    fn restore(&mut self, offline: bool) {
+    pub fn restore(&mut self, offline: bool) {
         self.stats.restores += 1;
         if offline {
             self.end_all();
         }
-        let choice = self.rng.index(3);
-        self.db.restore(choice, !offline);
+        let choice = self.rng.index(9);
+        // Where some device of each user is, or a little off.
+        let heads: Vec<i64> = (0..self.plan.setup.users.len())
+            .map(|user| {
+                let device = self.any_of(user);
+                let sent = self.clients[device]
+                    .wire
+                    .map_or(0, |w| self.wires[w].facts.above);
+                let off = i64::try_from(self.rng.below(3)).unwrap_or(0);
+                sent.max(self.clients[device].applied) - off * i64::from(self.rng.chance(50))
+            })
+            .collect();
+        self.db.restore(choice, &heads, !offline);
+        if !offline && self.rng.chance(70) {
+            // Soon somebody looks.
+            for node in 0..2 {
+                let delay = self.delay(400);
+                self.after(delay, Happening::Watch(node, false));
+            }
+        }
         for (device, client) in self.clients.iter_mut().enumerate() {
             // What the cursor of the older state covers was acknowledged, in the life before.
             let epoch = self.db.end(client.user).epoch;
@@ -189,6 +235,9 @@ impl World {
             return self.wrong("a signal cannot be written".into());
         };
         let signal = Signal { to, name, data };
+        if count > 10 {
+            self.clients[device].flooded_at = Some(self.now);
+        }
         for _ in 0..count {
             self.stats.signals += 1;
             let frame = ClientFrame::Signal(signal.clone(), None);
@@ -198,12 +247,16 @@ impl World {
 
     fn any_device(&mut self, device: usize) -> ClientDeviceId {
         let user = self.clients[device].user;
+        client_device_id(self.any_of(user))
+    }
+
+    /// Some device of a user.
+    fn any_of(&mut self, user: usize) -> usize {
         let all = self.clients.iter().enumerate();
         let all: Vec<usize> = all
             .filter(|(_, c)| c.user == user)
             .map(|(d, _)| d)
             .collect();
-        let other = all[self.rng.index(all.len())];
-        client_device_id(other)
+        all[self.rng.index(all.len())]
     }
 }

@@ -3,7 +3,7 @@
 //! The steps of a plan choose among what there is by number, so that any of them can be left out and the
 //! rest still mean something: that is how a failing plan is made smaller.
 
-use listen_stream::domain::sync::Window;
+use listen_stream::domain::sync::{FloodLimit, Window};
 
 use crate::{
     queue::{Ms, SECOND},
@@ -82,11 +82,15 @@ pub enum Op {
     RestRead {
         device: usize,
         node: usize,
+        times: u8,
     },
     RestAck {
         device: usize,
         node: usize,
         back: u8,
+    },
+    Race {
+        device: usize,
     },
     Ack {
         device: usize,
@@ -176,6 +180,7 @@ pub struct Setup {
     pub progress_timeout: Ms,
     pub token_life: Ms,
     pub side_frames: usize,
+    pub flood: FloodLimit,
     /// The time between looks at the heads.
     pub watch: Ms,
     /// A client may take so long to load its data anew.
@@ -271,7 +276,12 @@ fn setup(rng: &mut Rng) -> Setup {
         heartbeat_timeout: heartbeat * 5 / 2,
         progress_timeout: [20, 60][rng.index(2)] * SECOND,
         token_life: [40, 90, 900][rng.index(3)] * SECOND,
-        side_frames: 4,
+        side_frames: 1 + rng.index(4),
+        flood: FloodLimit {
+            per_second: 10,
+            burst: 30,
+            free: 8,
+        },
         watch: [1, 5][rng.index(2)] * SECOND,
         reload: [20, 500, 100_000][rng.index(3)],
         horizon: [15, 30, 60, 150][rng.index(4)] * SECOND,
@@ -294,8 +304,16 @@ fn op(setup: &Setup, rng: &mut Rng) -> Op {
     let long = rng.between(100, 1 + setup.horizon);
     let short = [3, 30, 300, 3000][rng.index(4)];
     let (fault, op) = match rng.below(100) {
-        0..26 => return commit,
-        26..31 => (Fault::Rest, Op::RestRead { device, node }),
+        0..23 => return commit,
+        23..26 => (Fault::Rest, Op::Race { device }),
+        26..31 => (
+            Fault::Rest,
+            Op::RestRead {
+                device,
+                node,
+                times: byte % 12 + 1,
+            },
+        ),
         31..36 => (
             Fault::Rest,
             Op::RestAck {

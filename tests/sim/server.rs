@@ -8,14 +8,14 @@ use listen_stream::domain::{
     ids::{ConnId, Epoch},
     sync::{
         Attachment, ClientFrame, CloseCode, Cursor, Effect, LogHead, Position, Seen, SessionCore,
-        WireEvent,
+        Verdict, WireEvent,
     },
 };
 
 use crate::{
     db::{AttachState, CursorAck, device_id, device_index},
     frames::{self, Down, Up},
-    invariants::{self, Judged, Told},
+    invariants::{self, Judged, Slack, Told},
     node::{Attaching, Command, Mail, Node},
     plan::Fault,
     queue::Ms,
@@ -44,7 +44,16 @@ impl World {
         }
     }
 
-    /// Calls the core, which first hears how much its connections have not read.
+    /// Tells the core how much each connection has not read yet, before it decides what may wait.
+    fn note_unread(&mut self, node: usize, user: usize) {
+        let session = &mut self.nodes[node].sessions[user];
+        for &wire in &session.links {
+            let unread = self.wires[wire].unread();
+            session.core.unread(conn_id(wire), unread);
+        }
+    }
+
+    /// Calls the core, and carries out what it decides.
     fn with_core(
         &mut self,
         node: usize,
@@ -52,13 +61,7 @@ impl World {
         call: impl FnOnce(&mut SessionCore, Instant) -> Vec<Effect>,
     ) {
         let now = self.instant(self.now);
-        let session = &mut self.nodes[node].sessions[user];
-        for &wire in &session.links {
-            session
-                .core
-                .unread(conn_id(wire), self.wires[wire].unread());
-        }
-        let effects = call(&mut session.core, now);
+        let effects = call(&mut self.nodes[node].sessions[user].core, now);
         self.apply(node, user, effects);
     }
 
@@ -118,7 +121,9 @@ impl World {
                 Effect::Relay(from, signal) => {
                     self.hint(node, user, &Mail::Relay(from, signal));
                 }
-                Effect::Present(devices) => self.hint(node, user, &Mail::Present(node, devices)),
+                Effect::Present(devices) => {
+                    self.hint(node, user, &Mail::Present(node, devices, false));
+                }
                 Effect::SignalDropped(_) => self.stats.signals_dropped += 1,
             }
         }
@@ -177,6 +182,8 @@ impl World {
             _ => {}
         }
         self.must(verdict, || format!("connection {wire}"));
+        let events = matches!(down, Down::Event { .. });
+        self.wires[wire].flood.sent(usize::from(events));
         self.push_down(wire, down);
     }
 
@@ -242,6 +249,7 @@ impl World {
         let said = self.said.entry(key).or_insert(at.seq);
         *said = at.seq.max(*said);
         self.nodes[node].keeper.advance(cursor);
+        self.look_at_keeper(node);
     }
 
     /// Sets the timer for the core's next tick, if it is due earlier than the one that is set.
@@ -287,6 +295,7 @@ impl World {
         self.nodes[node].sessions[user].tick = None;
         let late = self.now - due;
         let late = Duration::from_millis(if late >= Node::LATE { late } else { 0 });
+        self.note_unread(node, user);
         self.with_core(node, user, |core, now| core.tick(now, late));
         self.look_at_links(node, user);
     }
@@ -297,7 +306,10 @@ impl World {
         let stalls = session.stalls;
         for wire in session.links.clone() {
             let facts = &self.wires[wire].facts;
-            let slack = Node::LATE + (stalls - facts.stalls);
+            let slack = Slack {
+                heard: Node::LATE + (stalls - facts.stalls_heard),
+                attached: Node::LATE + (stalls - facts.stalls),
+            };
             let mut judged = self.judged(wire);
             judged.owing = facts.owes.map(|(_, at)| self.now - at);
             let verdict = invariants::stays_rightly(&judged, self.limits(), slack);
@@ -335,6 +347,11 @@ impl World {
         }
     }
 
+    fn tell_present(&mut self, node: usize, user: usize, answer: bool) {
+        let devices = self.nodes[node].sessions[user].core.present_here();
+        self.hint(node, user, &Mail::Present(node, devices, answer));
+    }
+
     /// A message comes to a session.
     pub fn mail(&mut self, node: usize, user: usize, mail: Mail) {
         match self.reach(node, user) {
@@ -360,6 +377,13 @@ impl World {
                 }
                 self.note(|| format!("n{node} hears that {index} attached as {attach_epoch}"));
                 self.with_core(node, user, |core, _| core.superseded(device, attach_epoch));
+                let links = &self.nodes[node].sessions[user].links;
+                let mine = links.iter().map(|w| &self.wires[*w]);
+                let mine = mine.filter(|it| it.device == index);
+                let left = mine.filter_map(|it| it.held.map(|(_, mine)| mine)).min();
+                self.must(invariants::older_is_gone(left, attach_epoch), || {
+                    format!("device {index}")
+                });
             }
             _ if session.links.is_empty() => {}
             Mail::Head(log, asked_at) => {
@@ -383,14 +407,21 @@ impl World {
                     self.ask(node, life, Ask::Look { user });
                 }
             }
-            Mail::Look => {
+            Mail::Listening => {
+                self.tell_present(node, user, true);
+                let session = &self.nodes[node].sessions[user];
                 let life = session.life;
                 self.ask(node, life, Ask::Look { user });
             }
             Mail::Relay(from, signal) => {
+                self.note_unread(node, user);
                 self.with_core(node, user, |core, _| core.signal_arrived(&from, &signal));
             }
-            Mail::Present(of, devices) => {
+            Mail::Present(of, devices, answer) => {
+                self.note_unread(node, user);
+                if answer {
+                    self.tell_present(node, user, false);
+                }
                 let name = node_name(of);
                 self.with_core(node, user, |core, now| {
                     core.presence_arrived(now, &name, devices)
@@ -503,6 +534,7 @@ impl World {
             attached_at: self.now,
             token_until,
             stalls,
+            stalls_heard: stalls,
             ..Facts::default()
         };
         self.wires[wire].attached = true;
@@ -530,7 +562,7 @@ impl World {
         self.with_core(node, user, |core, now| core.attach(now, it, seen));
         if first {
             // Hints arrive from now on.
-            self.post(5, node, user, Mail::Look);
+            self.post(5, node, user, Mail::Listening);
         }
         self.hear_later(wire);
     }
@@ -572,17 +604,43 @@ impl World {
             if waits && !ended {
                 return;
             }
-            let Some((_, up)) = it.up.pop_front() else {
+            let Some((at, up)) = it.up.pop_front() else {
                 return;
             };
-            self.heard(wire, up);
+            self.heard(wire, at, up);
         }
         self.hear_later(wire);
     }
 
-    fn heard(&mut self, wire: usize, up: Up) {
+    /// A client says more than it may.
+    fn flooded(&mut self, wire: usize, came_at: Ms, verdict: Verdict) {
+        let it = &self.wires[wire];
+        let (node, user) = (it.node, it.user);
+        let flooded_at = self.clients[it.device].flooded_at;
+        self.must(invariants::is_flood(flooded_at, came_at), || {
+            format!("connection {wire}")
+        });
+        if verdict == Verdict::Close {
+            let attached = std::mem::take(&mut self.wires[wire].attached);
+            self.nodes[node].sessions[user].links.retain(|w| *w != wire);
+            self.end_wire(wire, CloseCode::BadFrame);
+            if attached {
+                self.with_core(node, user, |core, _| core.detached(conn_id(wire)));
+            }
+        }
+    }
+
+    /// `came_at`: a connection counts frames when they come, whenever its session hears of them.
+    fn heard(&mut self, wire: usize, came_at: Ms, up: Up) {
+        let now = self.instant(came_at);
         let it = &mut self.wires[wire];
         let (node, user, conn) = (it.node, it.user, conn_id(wire));
+        if up != Up::End {
+            match it.flood.frame(now) {
+                Verdict::Take => {}
+                verdict => return self.flooded(wire, came_at, verdict),
+            }
+        }
         if let Up::Frame(ClientFrame::Ack(at, mark)) = &up {
             it.moved(*at);
             it.lied |= mark.is_some();
@@ -595,7 +653,7 @@ impl World {
             return;
         }
         it.facts.heard_at = self.now;
-        it.facts.stalls = self.nodes[node].sessions[user].stalls;
+        it.facts.stalls_heard = self.nodes[node].sessions[user].stalls;
         match up {
             Up::Pong => self.with_core(node, user, |core, now| {
                 core.heard(now, conn);
@@ -611,13 +669,10 @@ impl World {
             }
             Up::Frame(frame) => {
                 self.note(|| format!("n{node} hears {frame:?} on connection {wire}"));
-                let ack = match &frame {
-                    ClientFrame::Ack(at, reference) => Some((*at, reference.is_some())),
-                    _ => None,
-                };
-                if let Some((at, false)) = ack {
-                    self.wires[wire].facts.acking(at);
+                if let ClientFrame::Ack(at, _) = &frame {
+                    self.wires[wire].facts.acking(*at);
                 }
+                self.note_unread(node, user);
                 self.with_core(node, user, |core, now| core.frame(now, conn, frame));
             }
             Up::End => {}

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use listen_stream::domain::{
     ids::{ConnId, Epoch},
-    sync::{LogHead, Position},
+    sync::{Flood, LogHead, Position},
 };
 use uuid::Uuid;
 
@@ -36,8 +36,9 @@ pub struct Facts {
     pub token_until: Ms,
     /// Reads of the log under way.
     pub reads: usize,
-    /// What the session had been stalled in all when it attached, or was heard last.
+    /// For how long its session had been stalled in all when it attached; when it was heard last.
     pub stalls: Ms,
+    pub stalls_heard: Ms,
 }
 
 impl Facts {
@@ -129,6 +130,7 @@ pub struct Wire {
     pub up: VecDeque<(Ms, Up)>,
     pub takes: bool,
     pub hears: bool,
+    pub flood: Flood,
     pub facts: Facts,
 }
 

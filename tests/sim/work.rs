@@ -1,7 +1,7 @@
 //! What is asked of the database: run at one moment, answered at another, or not at all. And those on a
 //! node who ask by the clock: the keeper of cursors, the watcher of heads.
 
-use listen_stream::domain::sync::{CloseCode, Position, Seen};
+use listen_stream::domain::sync::{CloseCode, Cursor, Position, Seen};
 
 use crate::{
     db::{device_id, device_index},
@@ -71,7 +71,13 @@ impl World {
             return self.unanswered(&work.ask);
         }
         self.works[index] = Some(work);
-        let delay = self.store_delay();
+        // Some answers take as long as the asker waits.
+        let hangs = !self.calm && self.has(Fault::Store) && self.rng.chance(8);
+        let delay = if hangs {
+            self.rng.below(5 * SECOND)
+        } else {
+            self.store_delay()
+        };
         self.after(delay, Happening::Answer(index));
     }
 
@@ -117,7 +123,7 @@ impl World {
                 }
                 Answer::Stored(superseded)
             }
-            Ask::Changes { device, after } => {
+            Ask::Changes { device, after, .. } => {
                 let user = self.clients[*device].user;
                 Answer::Values(self.db.values(user, *after))
             }
@@ -211,15 +217,25 @@ impl World {
                             self.post(0, node, user, mail);
                         }
                     }
-                    _ => self.nodes[node].keeper.put_back(batch),
+                    _ => {
+                        self.nodes[node].keeper.put_back(batch);
+                        self.look_at_keeper(node);
+                    }
                 }
             }
-            (Ask::Changes { device, after }, answer) => {
+            (
+                Ask::Changes {
+                    device,
+                    after,
+                    quick,
+                },
+                answer,
+            ) => {
                 let values = match answer {
                     Answer::Values(values) => values,
                     _ => None,
                 };
-                self.changes_read(device, after, values);
+                self.changes_read(device, after, values, quick);
             }
             (Ask::Reload { device, serial }, Answer::Data(end, state)) => {
                 self.reloaded(device, serial, Some((end, state)));
@@ -240,7 +256,7 @@ impl World {
     fn unanswered(&mut self, ask: &Ask) {
         match ask {
             Ask::Ack { device, .. } => self.clients[*device].waits_for -= 1,
-            Ask::Changes { device, after } => self.changes_read(*device, *after, None),
+            Ask::Changes { device, after, .. } => self.changes_read(*device, *after, None, false),
             Ask::Reload { device, serial } => self.reloaded(*device, *serial, None),
             Ask::Token { device, wire } => self.token_renewed(*device, *wire, None),
             _ => {}
@@ -261,6 +277,18 @@ impl World {
         }
     }
 
+    /// What waits to be stored is what the attachment that it names said.
+    pub fn look_at_keeper(&mut self, node: usize) {
+        let pending: Vec<Cursor> = self.nodes[node].keeper.pending().collect();
+        for cursor in pending {
+            let at = cursor.position;
+            let key = (cursor.device, cursor.attach_epoch, at.epoch);
+            let said = self.said.get(&key).copied().unwrap_or(0);
+            let verdict = invariants::cursor_is_true(device_index(cursor.device), at, said);
+            self.must(verdict, || format!("n{node} keeps {cursor:?}"));
+        }
+    }
+
     pub fn flush_period(&mut self, node: usize) {
         if self.nodes[node].up {
             self.flush(node);
@@ -269,9 +297,11 @@ impl World {
     }
 
     /// Reads the heads of all users with a device here, and whether their devices attached elsewhere.
-    pub fn watch(&mut self, node: usize) {
-        let late = self.rng.below(50);
-        self.after(self.plan.setup.watch + late, Happening::Watch(node));
+    pub fn watch(&mut self, node: usize, again: bool) {
+        if again {
+            let late = self.rng.below(50);
+            self.after(self.plan.setup.watch + late, Happening::Watch(node, true));
+        }
         let it = &self.nodes[node];
         if !it.up || it.watching {
             return;

@@ -16,7 +16,7 @@ use crate::{
     db::{self, Db},
     frames::Down,
     invariants::{Limits, Verdict},
-    node::{Mail, Node},
+    node::{Command, Mail, Node},
     plan::{Fault, Plan, Setup},
     queue::{Ms, Queue, SECOND},
     rng::Rng,
@@ -56,8 +56,16 @@ pub enum Happening {
         life: u32,
     },
     NodeUp(usize),
+    /// The database falls back to an older state while nodes serve.
+    Restore,
     Flush(usize),
-    Watch(usize),
+    /// A node looks at the heads, and again by the clock.
+    Watch(usize, bool),
+    /// A command of one event comes to a session.
+    Command {
+        node: usize,
+        user: usize,
+    },
     /// A message for a session of a node, if that is still in the life in which it was sent.
     Mail {
         node: usize,
@@ -81,6 +89,8 @@ pub enum Timer {
     Renew(usize),
     Reload(u32),
     Resume,
+    /// Read the log by REST at a node, so many times more.
+    Poll(usize, u8, bool),
 }
 
 /// Something asked of the database.
@@ -127,10 +137,11 @@ pub enum Ask {
     Cursors {
         batch: Vec<Cursor>,
     },
-    /// A client reads the log; loads anew; renews its token.
+    /// A client reads the log, and may ack at once; loads anew; renews its token.
     Changes {
         device: usize,
         after: Position,
+        quick: bool,
     },
     Reload {
         device: usize,
@@ -207,12 +218,6 @@ impl World {
             if world.stats.steps > Self::STEPS {
                 world.wrong("it goes round in circles".into());
                 break;
-            }
-            if std::env::var("SIM_KINDS").is_ok() {
-                eprintln!(
-                    "{at} {}",
-                    format!("{it:?}").chars().take(40).collect::<String>()
-                );
             }
             world.happen(it);
         }
@@ -302,7 +307,7 @@ impl World {
     pub fn start_timers(&mut self, node: usize) {
         let first = self.rng.below(SECOND);
         self.push(self.now + first, Happening::Flush(node));
-        self.push(self.now + first, Happening::Watch(node));
+        self.push(self.now + first, Happening::Watch(node, true));
     }
 
     pub fn push(&mut self, at: Ms, it: Happening) {
@@ -385,8 +390,14 @@ impl World {
             Happening::Retry { node, user, life } => self.retry(node, user, life),
             Happening::SessionUp { node, user, life } => self.session_up(node, user, life),
             Happening::NodeUp(node) => self.node_up(node),
+            Happening::Restore if self.calm => {}
+            Happening::Restore => self.restore(false),
             Happening::Flush(node) => self.flush_period(node),
-            Happening::Watch(node) => self.watch(node),
+            Happening::Watch(node, again) => self.watch(node, again),
+            Happening::Command { node, user } => {
+                let (count, size) = (1, 0);
+                self.command(node, user, Command::Commit { count, size });
+            }
             Happening::Mail {
                 node,
                 node_life,

@@ -15,6 +15,10 @@ impl Cursor {
         match later.attach_epoch.cmp(&self.attach_epoch) {
             Ordering::Less => self,
             Ordering::Equal if back => self,
+            Ordering::Greater if back && planted!(CursorOfAnOlderConnection) => Self {
+                attach_epoch: later.attach_epoch,
+                ..self
+            },
             Ordering::Equal | Ordering::Greater => later,
         }
     }

@@ -147,6 +147,7 @@ impl Delivery {
 
     fn fits(&self, size: u32) -> bool {
         self.in_flight.is_empty()
+            || planted!(WindowNotRespected)
             || self.room() > 0
                 && self.flight_bytes + u64::from(size) <= u64::from(self.window.bytes)
     }
@@ -177,7 +178,10 @@ impl Delivery {
         self.loading = false;
         let sent = self.sent();
         // The client acked or resynced past the read meanwhile.
-        if self.is_quiet() || load.generation != self.generation || load.after > sent {
+        if self.is_quiet()
+            || (load.generation != self.generation && !planted!(ReadFromBeforeAResync))
+            || load.after > sent
+        {
             return Some(&[]);
         }
         // A read is asked for only below the head: nothing there means that it is gone.
@@ -197,7 +201,8 @@ impl Delivery {
     /// room for comes by a read. Returns those to send.
     pub fn committed<'e>(&mut self, now: Instant, events: &'e [WireEvent]) -> &'e [WireEvent] {
         let next = self.sent() + 1;
-        if self.loading || self.is_quiet() || events.first().is_none_or(|e| e.seq != next) {
+        let quiet = self.is_quiet() && !planted!(EventsAfterAResync);
+        if self.loading || quiet || events.first().is_none_or(|e| e.seq != next) {
             return &[];
         }
         self.send(now, events).unwrap_or(&[])
@@ -276,7 +281,9 @@ impl Delivery {
         self.generation = self.generation.wrapping_add(1);
         self.in_flight = VecDeque::new();
         self.flight_bytes = 0;
-        self.owes_since = None;
+        if !planted!(ReloadCountsAsOwing) {
+            self.owes_since = None;
+        }
     }
 }
 

@@ -3,11 +3,27 @@
 //! Owns positions, events, frames and the pure cores ([`Delivery`], [`SessionCore`]) that decide
 //! what is sent when. Knows no socket, no store and no clock but the times it is told.
 
+/// Whether a bug of [`planted::Bug`] is planted; without the feature `planted-bugs` none ever is.
+#[cfg(feature = "planted-bugs")]
+macro_rules! planted {
+    ($bug:ident) => {
+        crate::domain::sync::planted::is(crate::domain::sync::planted::Bug::$bug)
+    };
+}
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 mod cursor;
 mod delivery;
 mod event;
 mod flood;
 mod frame;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 mod retention;
 mod session;
 mod signal;

@@ -50,6 +50,7 @@ impl Retention {
     /// behind the floor loads everything anew, and lacks nothing that the log has.
     #[must_use]
     pub fn floor(&self, log: &LogHead, lowest_cursor: Option<i64>, ages: Ages) -> i64 {
+        let lowest_cursor = lowest_cursor.filter(|_| !planted!(TrimOfWhatIsLacked));
         let lacked_after = lowest_cursor.unwrap_or(log.head_seq);
         let newest_after = log.head_seq - self.min_events;
         (lacked_after.max(ages.held_from - 1))

@@ -211,6 +211,9 @@ impl SessionCore {
     /// older than what is known here.
     pub fn head_seen(&mut self, now: Instant, seen: Seen) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if planted!(HintTakenForARead) {
+            self.head_reads.1 = self.head_reads.0;
+        }
         self.learn(now, seen, &mut effects);
         self.judge_parked(now, &mut effects);
         self.pump(&mut effects);
@@ -317,6 +320,7 @@ impl SessionCore {
             .links
             .iter()
             .filter(|(_, l)| l.device == device && l.attach_epoch < attach_epoch)
+            .filter(|_| !planted!(OlderConnectionStays))
             .map(|(conn, _)| (*conn, CloseCode::Replaced))
             .collect();
         let mut effects = Vec::new();
