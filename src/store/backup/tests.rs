@@ -12,7 +12,7 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
-    test_runner::{Config, TestRunner},
+    test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 use serde_json::{Value as Json, json};
 use sqlx::{ConnectOptions, Connection};
@@ -192,30 +192,62 @@ async fn tables_of(schema: i64) -> Vec<Table> {
     tables
 }
 
+/// Any object that comes back from both engines as the same value.
+fn objects() -> BoxedStrategy<Json> {
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<u64>().prop_map(Json::from),
+        (-1000..1000_i32).prop_map(|n| Json::from(f64::from(n) / 4.0 + 0.125)),
+        "[^\0]{0,6}".prop_map(Json::from),
+    ];
+    let value = leaf.prop_recursive(2, 8, 4, |inner| {
+        let list = prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from);
+        prop_oneof![list, members(inner)]
+    });
+    members(value.boxed()).boxed()
+}
+
+fn members(value: BoxedStrategy<Json>) -> impl Strategy<Value = Json> {
+    let members = prop::collection::btree_map("[^\0]{0,6}", value, 0..4);
+    members.prop_map(|it| Json::Object(it.into_iter().collect()))
+}
+
 /// Draws values; the same in every run.
-struct Draw(TestRunner);
+struct Draw {
+    runner: TestRunner,
+    texts: BoxedStrategy<String>,
+    objects: BoxedStrategy<Json>,
+}
 
 impl Draw {
     fn new() -> Self {
-        Self(TestRunner::new_with_rng(
-            Config::default(),
-            proptest::test_runner::TestRng::deterministic_rng(
-                proptest::test_runner::RngAlgorithm::ChaCha,
+        Self {
+            runner: TestRunner::new_with_rng(
+                Config::default(),
+                TestRng::deterministic_rng(RngAlgorithm::ChaCha),
             ),
-        ))
+            // Any text that PostgreSQL can hold.
+            texts: "\\PC{0,20}|[\\x01-\\x1f\"\\\\\u{80}-\u{10ffff}]{0,12}".boxed(),
+            objects: objects(),
+        }
     }
 
     fn of<S: Strategy>(&mut self, strategy: S) -> S::Value {
-        strategy.new_tree(&mut self.0).unwrap().current()
+        strategy.new_tree(&mut self.runner).unwrap().current()
     }
 
     fn uuid(&mut self) -> Json {
         json!(Uuid::from_u128(self.of(any::<u128>())))
     }
 
-    /// Any text that PostgreSQL can hold.
     fn text(&mut self) -> String {
-        self.of("\\PC{0,20}|[\\x01-\\x1f\"\\\\\u{80}-\u{10ffff}]{0,12}")
+        self.texts.new_tree(&mut self.runner).unwrap().current()
+    }
+
+    fn object(&mut self) -> Json {
+        self.objects.new_tree(&mut self.runner).unwrap().current()
     }
 
     fn time(&mut self) -> Json {
@@ -226,26 +258,6 @@ impl Draw {
                 .unwrap()
                 .trunc_subsecs(6)
         )
-    }
-
-    fn object(&mut self) -> Json {
-        let leaf = prop_oneof![
-            Just(Json::Null),
-            any::<bool>().prop_map(Json::from),
-            any::<i64>().prop_map(Json::from),
-            any::<u64>().prop_map(Json::from),
-            (-1000..1000_i32).prop_map(|n| Json::from(f64::from(n) / 4.0 + 0.125)),
-            "[^\0]{0,8}".prop_map(Json::from),
-        ];
-        let value = leaf.prop_recursive(3, 16, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
-                prop::collection::btree_map("[^\0]{0,6}", inner, 0..4)
-                    .prop_map(|it| Json::Object(it.into_iter().collect())),
-            ]
-        });
-        let members = prop::collection::btree_map("[^\0]{0,6}", value, 0..4);
-        Json::Object(self.of(members).into_iter().collect())
     }
 
     /// Any value of a type.
@@ -339,11 +351,11 @@ impl Draw {
 async fn rows_come_back_exactly(bed: &Bed) {
     let newest = migrate::newest();
     // More events than one statement takes.
-    let content = Draw::new().content(newest, tables_of(newest).await, 300);
+    let content = Draw::new().content(newest, tables_of(newest).await, 220);
     assert!(content.rows()["sync_events"].len() > 500);
     let expected = settled(content.rows());
     let done = restored(bed, &content).await.unwrap();
-    assert_eq!(done.summary.of("users"), 300);
+    assert_eq!(done.summary.of("users"), 220);
     let there = exported(bed).await;
     assert_eq!(settled(there.rows()), expected);
 
@@ -500,7 +512,7 @@ async fn a_database_of_another_program_is_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_anywhere_is_found() {
     let newest = migrate::newest();
-    let content = Draw::new().content(newest, tables_of(newest).await, 2);
+    let content = Draw::new().content(newest, tables_of(newest).await, 1);
     let whole = content.write();
     assert_eq!(Content::read(&whole).unwrap(), content);
     for length in 0..whole.len() {
@@ -513,7 +525,8 @@ async fn damage_anywhere_is_found() {
         for bit in [1, 0x80] {
             damaged[at] ^= bit;
             match Content::read(&damaged) {
-                Err(Unsound::Foreign | Unsound::Damaged(_)) => {}
+                // The damage may be in the number of the form.
+                Err(Unsound::Foreign | Unsound::TooNew(_) | Unsound::Damaged(_)) => {}
                 // gzip has a few bits that mean nothing, in its header and before its end.
                 Ok(read) => {
                     assert!(read == content, "byte {at}");
