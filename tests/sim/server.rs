@@ -177,6 +177,7 @@ impl World {
                     verdict = Err("a resync, and nothing was trimmed or restored".into());
                 }
                 self.wires[wire].facts.resynced(log);
+                self.wires[wire].resync = Some(log.epoch);
             }
             Down::Error { .. } => self.wires[wire].facts.judged(self.now),
             _ => {}
@@ -507,7 +508,8 @@ impl World {
             };
             return self.end_wire(wire, code);
         }
-        let resumed = held.map(|(epoch, _)| epoch);
+        let resync = held.and(self.wires[wire].resync);
+        let resumed = held.map(|(epoch, _)| resync.unwrap_or(epoch));
         let stale = {
             let known = self.nodes[node].sessions[user].core.log();
             known.is_some_and(|known| known.epoch != state.log.epoch)
@@ -519,8 +521,6 @@ impl World {
             epoch,
             seq: since.map_or(state.acked, |p| p.seq),
         };
-        let unacked = self.wires[wire].facts.resync.is_some();
-        self.wires[wire].told_twice |= unacked;
         self.wires[wire].facts = Facts {
             above: since.map_or(state.acked, |p| p.seq),
             // One that was told of another epoch is there, whatever it named.
@@ -535,6 +535,10 @@ impl World {
             token_until,
             stalls,
             stalls_heard: stalls,
+            // It was told in the session's life before, and is not told again.
+            resync: resync
+                .filter(|epoch| *epoch == state.log.epoch && !stale)
+                .map(|epoch| (epoch, 0)),
             ..Facts::default()
         };
         self.wires[wire].attached = true;
@@ -556,6 +560,7 @@ impl World {
             attach_epoch: mine,
             since,
             resumed,
+            resyncing: resync.is_some(),
             token_until: self.instant(token_until),
         };
         let seen = self.seen(state.log, asked_at);

@@ -217,6 +217,8 @@ pub struct Resumed {
     pub epoch: Epoch,
     /// Its place among the connections of its device.
     pub attach_epoch: i64,
+    /// Its client was told to load anew in that epoch, and has not acknowledged it.
+    pub resyncing: bool,
 }
 
 /// What a connection was attached to.
@@ -238,6 +240,7 @@ impl AttachedTo {
         Resumed {
             epoch: self.epoch,
             attach_epoch: self.attach_epoch,
+            resyncing: false,
         }
     }
 }
@@ -247,6 +250,17 @@ impl Resumed {
     #[must_use]
     pub const fn at(self, epoch: Epoch) -> Self {
         Self { epoch, ..self }
+    }
+
+    /// The same, its client still owing the ack of a resync to `epoch`.
+    #[must_use]
+    pub const fn resyncing(self, epoch: Epoch) -> Self {
+        let resyncing = true;
+        Self {
+            epoch,
+            resyncing,
+            ..self
+        }
     }
 }
 

@@ -146,6 +146,13 @@ impl ServerFrame {
         text.starts_with(r#"{"type":"event","#)
     }
 
+    /// The epoch that a frame's text names, where it is that of a [`Resync`](Self::Resync).
+    #[must_use]
+    pub fn resync_epoch(text: &str) -> Option<Epoch> {
+        let epoch = text.strip_prefix(r#"{"type":"resync","epoch":""#)?;
+        epoch.split('"').next()?.parse().ok()
+    }
+
     /// The frame's text.
     #[must_use]
     pub fn to_text(&self) -> ByteString {
@@ -339,6 +346,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_resync_is_known_by_its_text() {
+        let epoch: Epoch = "01936f3e-0000-7000-8000-000000000001".parse().unwrap();
+        let resync = ServerFrame::Resync {
+            epoch,
+            floor_seq: 1,
+            head_seq: 2,
+            reason: ResyncReason::Compacted,
+        };
+        assert_eq!(ServerFrame::resync_epoch(&resync.to_text()), Some(epoch));
+        let pong = ServerFrame::Pong { reference: None };
+        assert_eq!(ServerFrame::resync_epoch(&pong.to_text()), None);
+    }
 
     #[test]
     fn every_client_frame_is_read() {

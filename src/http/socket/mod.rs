@@ -29,7 +29,7 @@ use crate::{
     },
     domain::{
         identity::Caller,
-        ids::ConnId,
+        ids::{ConnId, Epoch},
         sync::{
             ClientFrame, CloseCode, Flood, FloodLimit, FrameErrorCode, Position, ServerFrame,
             Verdict,
@@ -90,6 +90,7 @@ impl Admitted {
             caller: self.caller,
             position: self.since,
             resumed: None,
+            resync: None,
             session: None,
             phase: Phase::Attaching,
             ended: "peer_gone",
@@ -138,6 +139,8 @@ struct DeviceConnection {
     position: Option<Position>,
     /// What it is attached to, with the epoch of the log that the client knows.
     resumed: Option<Resumed>,
+    /// The epoch of a resync that the client has not acknowledged: it is not told again.
+    resync: Option<Epoch>,
     /// Once attached.
     session: Option<Handle<UserSession>>,
     phase: Phase,
@@ -160,11 +163,15 @@ impl DeviceConnection {
     /// attached no frame is read: the session would not know whose it is.
     fn attach(&mut self, patience: Duration, ctx: &mut Ctx) {
         self.phase = Phase::Attaching;
+        let resumed = self.resumed.map(|it| match self.resync {
+            Some(epoch) => it.resyncing(epoch),
+            None => it,
+        });
         let ask = Attach {
             conn: self.conn,
             caller: self.caller.clone(),
             since: self.position,
-            resumed: self.resumed,
+            resumed,
             outlet: Outlet::new(ctx.address().recipient(), self.outbox.unread()),
         };
         let (sessions, user) = (self.parts.graph.sessions.clone(), self.caller.user);
@@ -227,6 +234,7 @@ impl DeviceConnection {
 
     /// The client said where it is. An older position of the same epoch says nothing new.
     fn moved(&mut self, to: Position) {
+        self.resync = self.resync.filter(|epoch| *epoch != to.epoch);
         let older = |known: Position| known.epoch == to.epoch && known.seq >= to.seq;
         if !self.position.is_some_and(older) {
             self.position = Some(to);
@@ -354,6 +362,7 @@ impl Handler<Push<ToDevice>> for DeviceConnection {
                 let events = texts.iter().filter(|text| ServerFrame::is_event(text));
                 self.flood.sent(events.count());
                 for text in texts {
+                    self.resync = ServerFrame::resync_epoch(&text).or(self.resync);
                     self.outbox.text(text);
                 }
             }

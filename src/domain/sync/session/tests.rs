@@ -96,6 +96,7 @@ fn attachment(n: u128, acked_seq: i64, since: Option<Position>, now: Instant) ->
         acked_seq,
         attach_epoch: 1,
         resumed: None,
+        resyncing: false,
         since,
         token_until: now + Duration::from_hours(1),
     }
@@ -261,6 +262,30 @@ fn a_connection_that_attaches_again_is_not_welcomed_twice() {
         ..attachment(1, 5, None, now)
     };
     let shown = show(core(100).attach(now, elsewhere, seen(head(9))));
+    assert_eq!(shown, ["1: resync epoch_changed floor 0 head 9"]);
+}
+
+#[test]
+fn a_connection_that_owes_the_ack_of_a_resync_is_not_told_it_twice() {
+    let now = start();
+    let again = |life| Attachment {
+        resumed: Some(epoch(life)),
+        resyncing: true,
+        ..attachment(1, 5, Some(at(1, 8)), now)
+    };
+    let mut it = core(100);
+    let shown = show(it.attach(now, again(2), seen(log(2, 0, 9))));
+    assert_eq!(shown, Vec::<String>::new(), "quiet");
+    assert_eq!(
+        ack(&mut it, 1, at(1, 8)),
+        ["1: error epoch_changed ref null"]
+    );
+    assert_eq!(
+        ack(&mut it, 1, at(2, 7)),
+        ["1: acked 7", "1: load 100 after 7"]
+    );
+    // What it was told is of an earlier life.
+    let shown = show(core(100).attach(now, again(2), seen(log(3, 0, 9))));
     assert_eq!(shown, ["1: resync epoch_changed floor 0 head 9"]);
 }
 
