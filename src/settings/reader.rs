@@ -194,14 +194,9 @@ impl Reader {
         })
     }
 
-    /// The path of a PEM file; empty means that none is set.
-    pub(super) fn pem_file(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.path(key, "the path of a PEM file", |text| text.contains("-----"))
-    }
-
     /// The path of a file; empty means that none is set. What is a secret itself, in the wrong
     /// place, is not shown.
-    fn path(
+    pub(super) fn path(
         &mut self,
         key: &'static str,
         expected: &str,

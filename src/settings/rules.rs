@@ -14,6 +14,7 @@ pub(super) fn check(settings: &Settings, to: &mut Reader) {
     listeners(settings, to);
     sms(settings, to);
     heartbeat(settings, to);
+    send_queue(settings, to);
     retention(settings, to);
     master_key(settings, to);
 }
@@ -25,16 +26,20 @@ fn is_local(address: SocketAddr) -> bool {
 fn listeners(settings: &Settings, to: &mut Reader) {
     let server = &settings.server;
     let tls = (&server.tls_cert_file, &server.tls_key_file);
-    for (key, address, plain) in [
-        ("server.listen", server.listen, tls == (&None, &None)),
-        ("server.admin_listen", server.admin_listen, true),
+    let allow = "a loopback address, or server.allow_plain_http_beyond_loopback = true";
+    let certify = "a loopback address, server.tls_cert_file and server.tls_key_file, or \
+                   server.allow_plain_http_beyond_loopback = true";
+    let plain = tls == (&None, &None);
+    for (key, address, plain, expected) in [
+        ("server.listen", server.listen, plain, certify),
+        ("server.admin_listen", server.admin_listen, true, allow),
     ] {
         if plain && !is_local(address) && !server.allow_plain_http_beyond_loopback {
             to.refuse(
                 key,
                 ProblemKind::Conflict,
                 format!("{address}, which other machines may reach over plain HTTP"),
-                "a loopback address, or server.allow_plain_http_beyond_loopback = true",
+                expected,
             );
         }
     }
@@ -135,6 +140,27 @@ fn retention(settings: &Settings, to: &mut Reader) {
             format!("at most sync.retention_days, {days}, in hours"),
         );
     }
+}
+
+/// A client that only reads slowly must find room for all that may be on its way to it.
+fn send_queue(settings: &Settings, to: &mut Reader) {
+    let (queue, window) = (settings.sync.send_queue_bytes, settings.sync.window_bytes);
+    if usize::try_from(window).is_ok_and(|window| queue >= window) {
+        return;
+    }
+    let key = if to.origin("sync.send_queue_bytes") == Origin::Default {
+        "sync.window_bytes"
+    } else {
+        "sync.send_queue_bytes"
+    };
+    to.refuse(
+        key,
+        ProblemKind::Conflict,
+        format!(
+            "a window of {window} bytes, and {queue} bytes of room for a client that reads slowly"
+        ),
+        "sync.send_queue_bytes at least as large as sync.window_bytes",
+    );
 }
 
 /// With `PostgreSQL` several nodes need the same key, which none of them may make for itself.

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::{
     Got, Raw, Server, Socket,
-    raw::{CLOSE, TEXT, frame},
+    raw::{CLOSE, NO_LIMITS, TEXT, frame, shout},
 };
 
 both_engines! {
@@ -69,20 +69,16 @@ both_engines! {
     }
 
     async fn a_client_that_reads_nothing_does_not_hold_up_a_stop(engine) {
-        let settings = [
-            ("server.shutdown_secs", "2"),
-            ("sync.frames_per_second", "1000000"),
-            ("sync.frames_burst", "1000000"),
-        ];
+        let mut settings = NO_LIMITS.to_vec();
+        settings.push(("server.shutdown_secs", "2"));
         let mut server = Server::with(engine, &settings).await;
         let me = server.api().newcomer("mine").await;
         let lively = server.api().login(&me.phone, "lively").await;
         me.put("song", "a").await.ok(201);
         let mut socket = Socket::open(&lively).await;
         let event = socket.expect_event(1).await;
-        let mut deaf = Raw::connect_narrow(&server).await.opened(&me).await;
-        let ping = serde_json::json!({"type": "ping", "ref": "r".repeat(100)}).to_string();
-        deaf.send(frame(TEXT, ping).repeat(5000)).await;
+        let _deaf = Raw::connect_narrow(&server).await.opened(&me).await;
+        shout(&mut socket, 40).await;
         socket.ack(&event).await;
         socket.ping().await;
         let start = Instant::now();

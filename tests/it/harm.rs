@@ -7,24 +7,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
     Device, Engine, Got, Raw, Server, Socket, eventually,
-    raw::{CLOSE, TEXT, frame, head, ping_of},
+    raw::{CLOSE, NO_LIMITS, TEXT, frame, head, ping_of, shout},
     within,
 };
-
-/// As many frames as a test pleases.
-const NO_FLOOD: [(&str, &str); 2] = [
-    ("sync.frames_per_second", "1000000"),
-    ("sync.frames_burst", "1000000"),
-];
-
-/// Asks for answers of so many bytes together, and reads none of them.
-async fn ask_much(raw: &mut Raw, bytes: usize) {
-    // Three bytes a character: the answer is longer than 400 bytes.
-    let ping = serde_json::json!({"type": "ping", "ref": "你".repeat(128)}).to_string();
-    let one = frame(TEXT, &ping);
-    let many = one.repeat(bytes / ping.len());
-    assert!(raw.send_within(&many, Duration::from_secs(10)).await);
-}
 
 fn ended(reason: &str) -> String {
     format!("sockets_ended_total{{reason=\"{reason}\"}}")
@@ -32,24 +17,26 @@ fn ended(reason: &str) -> String {
 
 both_engines! {
     async fn a_client_that_never_reads_is_dropped(engine) {
-        let server = Server::with(engine, &NO_FLOOD).await;
+        let server = Server::with(engine, &NO_LIMITS).await;
         let me = server.api().newcomer("mine").await;
-        let other = server.api().newcomer("other").await;
-        let mut lively = Socket::open(&other).await;
+        let loud = server.api().login(&me.phone, "loud").await;
         let mut deaf = Raw::connect_narrow(&server).await.opened(&me).await;
-        // What the system holds and 512 KiB more: it may be slow.
-        ask_much(&mut deaf, 768 * 1024).await;
+        let mut loud = Socket::open(&loud).await;
+        // Much, and less than it may be behind: it could be slow.
+        shout(&mut loud, 40).await;
         sleep(Duration::from_millis(500)).await;
         assert_eq!(server.metric(&ended("send_queue_full")).await, 0);
         assert_eq!(server.metric("sockets_open").await, 2);
-        // And 1 MiB more.
-        ask_much(&mut deaf, 1024 * 1024).await;
+        // So much that 64 frames wait, and then events, which the window lets through.
+        shout(&mut loud, 60).await;
+        for n in 0..250 {
+            me.put("song", &format!("s{n}")).await.ok(201);
+        }
         within(Duration::from_secs(1), "it is dropped", async || {
             server.metric(&ended("send_queue_full")).await == 1
         })
         .await;
         assert_eq!(server.metric("sockets_open").await, 1);
-        lively.ping_within(Duration::from_millis(500)).await;
         // No close frame, and not even the end of what was sent.
         loop {
             match deaf.next().await {
@@ -58,40 +45,43 @@ both_engines! {
                 other => panic!("{other:?}"),
             }
         }
-        Socket::open(&me).await.ping().await;
+        // Nothing is lost to it.
+        let mut socket = Socket::open(&me).await;
+        socket.expect_events(1, 250).await;
     }
 }
 
 #[tokio::test]
 async fn a_client_that_is_only_slow_gets_everything() {
-    let server = Server::with(Engine::Sqlite, &NO_FLOOD).await;
+    let server = Server::with(Engine::Sqlite, &NO_LIMITS).await;
     let me = server.api().newcomer("mine").await;
+    let loud = server.api().login(&me.phone, "loud").await;
     let mut slow = Raw::connect_narrow(&server).await.opened(&me).await;
-    ask_much(&mut slow, 900 * 1024).await;
+    let mut loud = Socket::open(&loud).await;
+    shout(&mut loud, 50).await;
     slow.send(frame(TEXT, ping_of(100))).await;
-    let mut answers = 0;
-    loop {
+    for _ in 0..50 {
+        sleep(Duration::from_millis(10)).await;
         match slow.next().await {
-            Got::Text(pong) if pong["ref"] == "r" => break,
-            Got::Text(_) => answers += 1,
+            Got::Text(signal) => assert_eq!(signal["name"], "shout"),
             other => panic!("{other:?}"),
         }
-        if answers % 200 == 0 {
-            sleep(Duration::from_millis(5)).await;
-        }
     }
-    assert!(answers > 2000, "{answers}");
+    slow.expect_answer("r").await;
 }
 
 #[tokio::test]
 async fn a_client_that_falls_silent_with_much_before_it_is_dropped() {
-    let mut settings = NO_FLOOD.to_vec();
+    let mut settings = NO_LIMITS.to_vec();
     settings.push(("sync.heartbeat_secs", "1"));
     settings.push(("sync.heartbeat_timeout_secs", "3"));
     let server = Server::with(Engine::Sqlite, &settings).await;
     let me = server.api().newcomer("mine").await;
-    let mut deaf = Raw::connect_narrow(&server).await.opened(&me).await;
-    ask_much(&mut deaf, 768 * 1024).await;
+    let loud = server.api().login(&me.phone, "loud").await;
+    let _deaf = Raw::connect_narrow(&server).await.opened(&me).await;
+    let mut loud = Socket::open(&loud).await;
+    shout(&mut loud, 40).await;
+    loud.close().await;
     assert_eq!(server.metric("sockets_open").await, 1);
     // The close frame waits behind what is not read, but not for ever.
     within(Duration::from_secs(12), "it is dropped", async || {

@@ -126,3 +126,42 @@ async fn acks_one_by_one_are_no_flood() {
     let (_, limited, _, code) = until_closed(&mut raw).await;
     assert_eq!((limited, code), (1, 4006));
 }
+
+#[tokio::test]
+async fn acks_that_come_at_once_are_one_to_the_session() {
+    let server = Server::start(Engine::Sqlite).await;
+    let me = server.api().newcomer("mine").await;
+    let (_, epoch) = me.head().await;
+    let mut raw = Raw::open(&me).await;
+    for n in 1..=100 {
+        me.put("song", &format!("s{n}")).await.ok(201);
+        assert!(matches!(raw.next().await, Got::Text(event) if event["seq"] == n));
+    }
+    let ack = |n: u64| {
+        let ack = json!({"type": "ack", "up_to": n, "epoch": epoch});
+        frame(TEXT, ack.to_string())
+    };
+    let mut bytes: Vec<u8> = (1..=60).flat_map(ack).collect();
+    // What is no ack, or goes back, is not drawn into it; nothing changes its place.
+    bytes.extend(frame(TEXT, r#"{"type":"ping","ref":"between"}"#));
+    bytes.extend((61..=100).flat_map(ack));
+    bytes.extend(ack(7));
+    bytes.extend(frame(
+        TEXT,
+        json!({"type": "ack", "up_to": 500, "epoch": epoch, "ref": "far"}).to_string(),
+    ));
+    bytes.extend(frame(TEXT, r#"{"type":"ping","ref":"last"}"#));
+    let handled = "actor_messages_total{kind=\"user_session\"}";
+    let before = server.metric(handled).await;
+    raw.send(bytes).await;
+    raw.expect_answer("between").await;
+    // Whether it is too far is looked up first, and the ping does not wait for that.
+    raw.expect_answer("last").await;
+    assert!(matches!(raw.next().await, Got::Text(error) if error["ref"] == "far"));
+    let told = server.metric(handled).await - before;
+    assert!((6..20).contains(&told), "{told} messages");
+    crate::support::eventually("the acks are stored", async || {
+        me.waiting().await.is_empty()
+    })
+    .await;
+}

@@ -8,13 +8,17 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tempfile::TempDir;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::support::{
     Device, Engine, Got, PATIENCE, Raw, Server,
-    raw::{CLOSE, TEXT, frame, ping_of},
+    raw::{CLOSE, NO_LIMITS, TEXT, frame, ping_of},
     server::run,
+    within,
 };
 
 /// A certificate of this test's own.
@@ -59,7 +63,19 @@ impl Identity {
     }
 
     async fn connect(&self, server: &Server) -> TlsStream<TcpStream> {
-        let stream = TcpStream::connect(server.listen()).await.unwrap();
+        self.over(TcpStream::connect(server.listen()).await.unwrap())
+            .await
+    }
+
+    /// The same of a client whose system holds little of what comes.
+    async fn connect_narrow(&self, server: &Server) -> TlsStream<TcpStream> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let address = server.listen().parse().unwrap();
+        self.over(socket.connect(address).await.unwrap()).await
+    }
+
+    async fn over(&self, stream: TcpStream) -> TlsStream<TcpStream> {
         stream.set_nodelay(true).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let connector = TlsConnector::from(Arc::clone(&self.config));
@@ -113,19 +129,25 @@ async fn a_socket_over_tls() {
 #[tokio::test]
 async fn a_client_that_never_reads_is_dropped_over_tls_too() {
     let identity = Identity::new(&[]);
-    let flood = [
-        ("sync.frames_per_second", "1000000"),
-        ("sync.frames_burst", "1000000"),
-    ];
-    let server = identity.server(&flood).await;
+    let server = identity.server(&NO_LIMITS).await;
     let me = server.api().newcomer("mine").await;
-    let mut raw = Raw::over(identity.connect(&server).await).opened(&me).await;
-    let ping = serde_json::json!({"type": "ping", "ref": "你".repeat(128)}).to_string();
-    // More than the client's own system takes before it stops the server.
-    let many = frame(TEXT, &ping).repeat(30_000);
-    raw.send_within(&many, Duration::from_secs(20)).await;
+    let loud = server.api().login(&me.phone, "loud").await;
+    let stream = identity.connect_narrow(&server).await;
+    let _deaf = Raw::over(stream).opened(&me).await;
+    let mut loud = Raw::over(identity.connect(&server).await)
+        .opened(&loud)
+        .await;
+    let data = "x".repeat(16 * 1024 - 2);
+    let signal = serde_json::json!({"type": "signal", "to": "all", "name": "shout", "data": data});
+    loud.send(frame(TEXT, signal.to_string()).repeat(110)).await;
+    loud.send(frame(TEXT, ping_of(50))).await;
+    loud.expect_answer("r").await;
+    for n in 0..250 {
+        me.put("song", &format!("s{n}")).await.ok(201);
+    }
     let dropped = "sockets_ended_total{reason=\"send_queue_full\"}";
-    crate::support::eventually("it is dropped", async || server.metric(dropped).await == 1).await;
+    let is_dropped = async || server.metric(dropped).await == 1;
+    within(Duration::from_secs(1), "it is dropped", is_dropped).await;
 }
 
 /// Requests over HTTP/2, chosen in the handshake; a socket is not opened over it.

@@ -210,3 +210,6 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,8 +56,8 @@ impl Server {
             workers: from.number("server.workers", 0, &(0..=1024)),
             max_connections: from.number("server.max_connections", 10_000, &(1..=1_000_000)),
             idle_connection_secs: from.number("server.idle_connection_secs", 60, &(1..=3600)),
-            tls_cert_file: from.pem_file("server.tls_cert_file"),
-            tls_key_file: from.pem_file("server.tls_key_file"),
+            tls_cert_file: pem_file(from, "server.tls_cert_file"),
+            tls_key_file: pem_file(from, "server.tls_key_file"),
             shutdown_secs: from.number("server.shutdown_secs", 20, &(0..=600)),
             allowed_origins: from.list(
                 "server.allowed_origins",
@@ -69,6 +69,11 @@ impl Server {
                 .flag("server.allow_plain_http_beyond_loopback", false),
         }
     }
+}
+
+/// The path of a PEM file; what is one itself, in the wrong place, is not shown.
+fn pem_file(from: &mut Reader, key: &'static str) -> Option<PathBuf> {
+    from.path(key, "the path of a PEM file", |text| text.contains("-----"))
 }
 
 /// Whether a browser would send exactly this as `Origin`: lower case, no path, no default port.

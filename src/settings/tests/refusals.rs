@@ -180,8 +180,8 @@ fn plain_http_and_console_codes_stay_on_the_machine_unless_asked() {
     assert_eq!(
         case.message(),
         "server.listen: found 0.0.0.0:8080, which other machines may reach over plain HTTP, \
-         expected a loopback address, or server.allow_plain_http_beyond_loopback = true \
-         (--listen)\n\
+         expected a loopback address, server.tls_cert_file and server.tls_key_file, or \
+         server.allow_plain_http_beyond_loopback = true (--listen)\n\
          sms.provider: found \"console\" with server.listen at 0.0.0.0:8080 (--listen), expected \
          a provider that sends messages, a loopback address, or \
          sms.allow_console_beyond_loopback = true"
@@ -195,7 +195,41 @@ fn plain_http_and_console_codes_stay_on_the_machine_unless_asked() {
 }
 
 #[test]
+fn with_a_certificate_the_api_may_be_reached_by_others_and_metrics_may_not() {
+    let file = "[server]\ntls_cert_file = \"crt\"\ntls_key_file = \"key\"\n\
+        [sms]\nallow_console_beyond_loopback = true\n";
+    let mut both = case(file, &[]);
+    both.overrides.listen = Some(([0, 0, 0, 0], 8080).into());
+    both.load();
+    both.overrides.admin_listen = Some(([10, 0, 0, 1], 8081).into());
+    let problem = ("server.admin_listen".to_owned(), ProblemKind::Conflict);
+    assert_eq!(both.kinds(), [problem]);
+    assert_eq!(
+        case("[server]\ntls_cert_file = \"crt\"\n", &[]).message(),
+        "server.tls_key_file: found nothing, expected the path of a PEM file, because \
+         server.tls_cert_file is set"
+    );
+    let pasted = "-----BEGIN PRIVATE KEY-----hunter2";
+    let env = [
+        ("SERVER__TLS_CERT_FILE", "crt"),
+        ("SERVER__TLS_KEY_FILE", pasted),
+    ];
+    let message = case("", &env).message();
+    assert!(message.starts_with("server.tls_key_file: "), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_refused() {
+    let narrow = [("SYNC__SEND_QUEUE_BYTES", "65536")];
+    assert_eq!(
+        case("", &narrow).kinds(),
+        [("sync.send_queue_bytes".to_owned(), ProblemKind::Conflict)]
+    );
+    assert_eq!(
+        case("[sync]\nwindow_bytes = 2000000\n", &[]).kinds(),
+        [("sync.window_bytes".to_owned(), ProblemKind::Conflict)]
+    );
     assert_eq!(
         case("[sync]\nheartbeat_timeout_secs = 30\n", &[]).message(),
         "sync.heartbeat_timeout_secs: found 30, expected more than sync.heartbeat_secs, 30 \

@@ -1,15 +1,20 @@
 //! A connection byte by byte, for what no well-behaved client would send.
 
-use std::{fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{fmt::Write as _, net::SocketAddr};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use super::{PATIENCE, client::Device, server::Server, socket::PROTOCOL};
+use super::{
+    PATIENCE,
+    client::Device,
+    server::Server,
+    socket::{PROTOCOL, Socket},
+};
 
 pub const TEXT: u8 = 0x81;
 pub const BINARY: u8 = 0x82;
@@ -76,6 +81,23 @@ pub fn ping_of(length: usize) -> String {
         r#"{{"type":"ping","ref":"r","pad":"{}"}}"#,
         "x".repeat(length - around)
     )
+}
+
+/// Settings with which the clients of a test may send as fast as they like.
+pub const NO_LIMITS: [(&str, &str); 3] = [
+    ("sync.frames_per_second", "1000000"),
+    ("sync.frames_burst", "1000000"),
+    ("sync.signals_per_second", "1000"),
+];
+
+/// Sends signals of 16 KiB to the user's other devices, and waits until they are on their way.
+pub async fn shout(from: &mut Socket, times: usize) {
+    let data = "x".repeat(16 * 1024 - 2);
+    for _ in 0..times {
+        let signal = json!({"type": "signal", "to": "all", "name": "shout", "data": data});
+        from.send(signal).await;
+    }
+    from.ping().await;
 }
 
 /// The head of an upgrade to `path` with these headers more.
@@ -165,14 +187,6 @@ impl Raw {
             .expect("the server takes bytes in time")
     }
 
-    /// Sends what is taken within `limit`; says whether that was all.
-    pub async fn send_within(&mut self, bytes: &[u8], limit: Duration) -> bool {
-        matches!(
-            timeout(limit, self.stream.write_all(bytes)).await,
-            Ok(Ok(()))
-        )
-    }
-
     /// Sends byte by byte, each in a segment of its own.
     pub async fn send_bytewise(&mut self, bytes: &[u8]) {
         for byte in bytes {
@@ -227,10 +241,13 @@ impl Raw {
         Ok(n > 0)
     }
 
-    /// The next frame, which must be as RFC 6455 wants those of a server.
+    /// The next frame, which must be as RFC 6455 wants those of a server. Presence is passed over.
     pub async fn next(&mut self) -> Got {
         loop {
             if let Some(got) = self.whole_frame() {
+                if matches!(&got, Got::Text(frame) if frame["type"] == "presence") {
+                    continue;
+                }
                 return got;
             }
             match self.try_fill().await {

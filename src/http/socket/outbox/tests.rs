@@ -1,0 +1,111 @@
+use std::future::poll_fn;
+
+use actix_rt::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+/// Two ends of a connection of which the system holds little.
+async fn ends() -> (Transport, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = tokio::net::TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4096).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, server) = tokio::join!(client.connect(address), listener.accept());
+    let server = Transport::Tcp(server.unwrap().0);
+    server.set_send_buffer(4096);
+    (server, client.unwrap())
+}
+
+/// Flushes once, without waiting; says whether nothing is left.
+async fn flush(outbox: &mut Outbox, io: &mut Transport) -> bool {
+    poll_fn(|task| Poll::Ready(outbox.poll_flush(io, task)))
+        .await
+        .map(Result::unwrap)
+        .is_ready()
+}
+
+async fn everything(client: &mut TcpStream, n: usize) -> Vec<u8> {
+    let mut bytes = vec![0; n];
+    client.read_exact(&mut bytes).await.unwrap();
+    bytes
+}
+
+fn push(outbox: &mut Outbox, text: &str) {
+    outbox.unread().fetch_add(1, Relaxed);
+    outbox.text(text.to_owned().into());
+}
+
+#[tokio::test]
+async fn what_waits_goes_out_in_order_and_nothing_follows_the_close() {
+    let (mut io, mut client) = ends().await;
+    let mut outbox = Outbox::new(BytesMut::from(&b"head"[..]));
+    push(&mut outbox, "one");
+    outbox.pong(Bytes::from_static(b"old"));
+    outbox.pong(Bytes::from_static(b"new"));
+    outbox.own_text("two".into());
+    outbox.close(None);
+    outbox.close(Some(actix_http::ws::CloseCode::Normal.into()));
+    push(&mut outbox, "late");
+    outbox.pong(Bytes::from_static(b"late"));
+    outbox.ping();
+    assert_eq!(outbox.unread().load(Relaxed), 2);
+    assert!(flush(&mut outbox, &mut io).await);
+    assert_eq!((outbox.unread().load(Relaxed), outbox.waiting()), (0, 0));
+    let expected = b"head\x8a\x03new\x81\x03one\x81\x03two\x88\x00";
+    assert_eq!(everything(&mut client, expected.len()).await, expected);
+    // Nothing else was sent.
+    drop(io);
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn texts_are_unread_until_the_system_has_them() {
+    let (mut io, mut client) = ends().await;
+    let mut outbox = Outbox::new(BytesMut::new());
+    let text = "x".repeat(10_000);
+    for _ in 0..100 {
+        push(&mut outbox, &text);
+    }
+    assert!(outbox.waiting() > 1_000_000);
+    assert!(!flush(&mut outbox, &mut io).await);
+    let before = outbox.unread().load(Relaxed);
+    // The system holds some of them, far from all.
+    assert!((50..=100).contains(&before), "{before}");
+    let mut read = 0;
+    let mut seen = vec![before];
+    let mut piece = [0; 10_000];
+    while read < 100 * 10_004 {
+        read += client.read(&mut piece).await.unwrap();
+        flush(&mut outbox, &mut io).await;
+        seen.push(outbox.unread().load(Relaxed));
+    }
+    assert!(flush(&mut outbox, &mut io).await);
+    assert!(seen.is_sorted_by(|a, b| a >= b), "{seen:?}");
+    assert!(seen.iter().any(|n| (1..before).contains(n)), "{seen:?}");
+    assert_eq!((outbox.unread().load(Relaxed), outbox.waiting()), (0, 0));
+    assert_eq!((outbox.texts.capacity(), outbox.rest.capacity()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_gone_is_an_error() {
+    let (mut io, mut client) = ends().await;
+    let mut outbox = Outbox::new(BytesMut::new());
+    client.shutdown().await.unwrap();
+    drop(client);
+    let failed = async {
+        loop {
+            push(&mut outbox, "x");
+            match poll_fn(|task| outbox.poll_flush(&mut io, task)).await {
+                Ok(()) => tokio::task::yield_now().await,
+                Err(_) => break,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(5), failed)
+        .await
+        .expect("it fails");
+}
