@@ -28,6 +28,7 @@ mod favorites;
 mod harm;
 mod harm_flood;
 mod kill_rounds;
+mod never_reads;
 mod power_loss;
 mod protocol_doc;
 mod readme;

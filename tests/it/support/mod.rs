@@ -8,6 +8,7 @@ pub mod disk;
 pub mod follower;
 pub mod proxy;
 pub mod raw;
+pub mod rows;
 pub mod server;
 pub mod shape;
 pub mod socket;
