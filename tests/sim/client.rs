@@ -35,6 +35,8 @@ pub struct Client {
     pub serial: u32,
     pub backoff: u32,
     pub ack_due: bool,
+    /// It was sent something that it has not acked since.
+    pub owes: bool,
     pub heard_at: Ms,
     /// It loads its data anew, as this resync told it to.
     pub resync: Option<LogHead>,
@@ -75,6 +77,7 @@ impl Client {
             serial: 0,
             backoff: 0,
             ack_due: false,
+            owes: false,
             heard_at: 0,
             resync: None,
             awaits_resync: false,
@@ -97,11 +100,6 @@ impl Client {
             epoch: self.epoch,
             seq: self.applied,
         }
-    }
-
-    /// Whether what it has is what a log that ends there has.
-    pub fn has_all(&self, end: Position) -> bool {
-        self.epoch == end.epoch && self.applied.max(self.base) == end.seq && self.resync.is_none()
     }
 
     /// How far it ever was in `epoch`.

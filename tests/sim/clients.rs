@@ -67,7 +67,9 @@ impl World {
         if let Some(wire) = client.wire {
             client.heard_at = self.now;
             self.after(0, Happening::Take(wire));
-            self.ack_later(device);
+            if self.clients[device].owes {
+                self.ack_later(device);
+            }
             // It answers the pings that it did not.
             self.say(device, Up::Pong);
         }
@@ -276,7 +278,9 @@ impl World {
             }
             Down::Presence(devices) => client.present = devices,
             Down::Error { code, bogus } => self.refused(device, wire, &code, bogus),
-            Down::Ping => self.say(device, Up::Pong),
+            Down::Ping => {
+                self.say(device, Up::Pong);
+            }
             Down::Signal | Down::Pong | Down::Goodbye => {}
             Down::Close(code) => {
                 self.clients[device].wire = None;
@@ -312,6 +316,7 @@ impl World {
 
     pub fn ack_later(&mut self, device: usize) {
         let client = &mut self.clients[device];
+        client.owes = true;
         if let Some(wire) = client.wire
             && !std::mem::replace(&mut client.ack_due, true)
         {
@@ -326,18 +331,22 @@ impl World {
             let at = client.position();
             let by_token = self.rng.chance(50);
             let ack = frames::ack(at, false, by_token, self.plan.setup.real_wire);
-            self.say(device, ack);
+            if self.say(device, ack) {
+                self.clients[device].owes = false;
+            }
         }
     }
 
     /// The client says something, if it says anything now.
-    pub fn say(&mut self, device: usize, up: Up) {
+    pub fn say(&mut self, device: usize, up: Up) -> bool {
         let client = &self.clients[device];
-        if client.paused_until.max(client.silent_until) > self.now {
-            return;
-        }
-        if let Some(wire) = client.wire {
-            self.say_on(wire, up);
+        let speaks = client.paused_until.max(client.silent_until) <= self.now;
+        match client.wire {
+            Some(wire) if speaks => {
+                self.say_on(wire, up);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -412,6 +421,7 @@ impl World {
         };
         let announced = self.rng.chance(50);
         client.loaded(end, state, announced && client.wire.is_some());
+        client.owes = true;
         self.note(|| format!("client {device} loaded {end:?}"));
         let verdict = self.clients[device].check(&self.db);
         self.must(verdict, || format!("client {device}"));

@@ -177,7 +177,8 @@ impl World {
                     verdict = Err("a resync, and nothing was trimmed or restored".into());
                 }
                 self.wires[wire].facts.resynced(log);
-                self.wires[wire].resync = Some(log.epoch);
+                let (epoch, seq) = (log.epoch, log.floor_seq);
+                self.wires[wire].resync = Some(Position { epoch, seq });
             }
             Down::Error { .. } => self.wires[wire].facts.judged(self.now),
             _ => {}
@@ -509,7 +510,7 @@ impl World {
             return self.end_wire(wire, code);
         }
         let resync = held.and(self.wires[wire].resync);
-        let resumed = held.map(|(epoch, _)| resync.unwrap_or(epoch));
+        let resumed = held.map(|(epoch, _)| resync.map_or(epoch, |told| told.epoch));
         let stale = {
             let known = self.nodes[node].sessions[user].core.log();
             known.is_some_and(|known| known.epoch != state.log.epoch)
@@ -537,8 +538,8 @@ impl World {
             stalls_heard: stalls,
             // It was told in the session's life before, and is not told again.
             resync: resync
-                .filter(|epoch| *epoch == state.log.epoch && !stale)
-                .map(|epoch| (epoch, 0)),
+                .filter(|told| told.epoch == state.log.epoch && !stale)
+                .map(|told| (told.epoch, told.seq)),
             ..Facts::default()
         };
         self.wires[wire].attached = true;
@@ -560,7 +561,7 @@ impl World {
             attach_epoch: mine,
             since,
             resumed,
-            resyncing: resync.is_some(),
+            resyncing: resync,
             token_until: self.instant(token_until),
         };
         let seen = self.seen(state.log, asked_at);

@@ -120,8 +120,9 @@ pub struct Wire {
     pub position: Option<Position>,
     /// Its client said that it is where it never was: it is taken by its word.
     pub lied: bool,
-    /// The epoch of a resync that its client has not acknowledged, as the node's end knows.
-    pub resync: Option<Epoch>,
+    /// The epoch and the floor of a resync that its client has not acknowledged, as the node's end
+    /// knows.
+    pub resync: Option<Position>,
     /// What it was attached to: the epoch that its client was told, and its own attachment.
     pub held: Option<(Epoch, i64)>,
     /// The node's end notices only then that its session ended; what it hears before is lost.
@@ -140,7 +141,8 @@ const KERNEL: usize = 4;
 impl Wire {
     /// The client said where it is. An older position of the same epoch says nothing new.
     pub fn moved(&mut self, to: Position) {
-        self.resync = self.resync.filter(|epoch| *epoch != to.epoch);
+        let answers = |told: &Position| to.epoch == told.epoch && to.seq >= told.seq;
+        self.resync = self.resync.filter(|told| !answers(told));
         let older = |known: &Position| known.epoch == to.epoch && known.seq >= to.seq;
         if !self.position.as_ref().is_some_and(older) {
             self.position = Some(to);

@@ -459,7 +459,7 @@ impl World {
     fn unsettled(&self) -> Option<String> {
         for (device, client) in self.clients.iter().enumerate() {
             let end = self.db.end(client.user);
-            if !client.has_all(end) {
+            if client.position() != end || client.resync.is_some() {
                 let at = client.position();
                 return Some(format!(
                     "client {device} is at {at:?}, and the log at {end:?}"

@@ -217,8 +217,8 @@ pub struct Resumed {
     pub epoch: Epoch,
     /// Its place among the connections of its device.
     pub attach_epoch: i64,
-    /// Its client was told to load anew in that epoch, and has not acknowledged it.
-    pub resyncing: bool,
+    /// The epoch and the floor of a resync that its client has not acknowledged.
+    pub resyncing: Option<Position>,
 }
 
 /// What a connection was attached to.
@@ -240,7 +240,7 @@ impl AttachedTo {
         Resumed {
             epoch: self.epoch,
             attach_epoch: self.attach_epoch,
-            resyncing: false,
+            resyncing: None,
         }
     }
 }
@@ -252,13 +252,13 @@ impl Resumed {
         Self { epoch, ..self }
     }
 
-    /// The same, its client still owing the ack of a resync to `epoch`.
+    /// The same, its client still owing the ack of a resync, of which the epoch and the floor are
+    /// given.
     #[must_use]
-    pub const fn resyncing(self, epoch: Epoch) -> Self {
-        let resyncing = true;
+    pub const fn resyncing(self, told: Position) -> Self {
         Self {
-            epoch,
-            resyncing,
+            epoch: told.epoch,
+            resyncing: Some(told),
             ..self
         }
     }

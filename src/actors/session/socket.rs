@@ -63,7 +63,7 @@ impl UserSession {
             attach_epoch,
             since: it.since,
             resumed: it.resumed.map(|resumed| resumed.epoch),
-            resyncing: it.resumed.is_some_and(|resumed| resumed.resyncing),
+            resyncing: it.resumed.and_then(|resumed| resumed.resyncing),
             token_until: token_until(&it.caller, cx),
         };
         self.links.insert(

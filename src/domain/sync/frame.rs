@@ -146,11 +146,21 @@ impl ServerFrame {
         text.starts_with(r#"{"type":"event","#)
     }
 
-    /// The epoch that a frame's text names, where it is that of a [`Resync`](Self::Resync).
+    /// The epoch and the floor that a frame's text names, where it is that of a
+    /// [`Resync`](Self::Resync).
     #[must_use]
-    pub fn resync_epoch(text: &str) -> Option<Epoch> {
-        let epoch = text.strip_prefix(r#"{"type":"resync","epoch":""#)?;
-        epoch.split('"').next()?.parse().ok()
+    pub fn resync(text: &str) -> Option<Position> {
+        #[derive(Deserialize)]
+        struct Told {
+            epoch: Epoch,
+            floor_seq: i64,
+        }
+        if !text.starts_with(r#"{"type":"resync","#) {
+            return None;
+        }
+        let Told { epoch, floor_seq } = serde_json::from_str(text).ok()?;
+        let seq = floor_seq;
+        Some(Position { epoch, seq })
     }
 
     /// The frame's text.
@@ -356,9 +366,10 @@ mod tests {
             head_seq: 2,
             reason: ResyncReason::Compacted,
         };
-        assert_eq!(ServerFrame::resync_epoch(&resync.to_text()), Some(epoch));
+        let told = Position { epoch, seq: 1 };
+        assert_eq!(ServerFrame::resync(&resync.to_text()), Some(told));
         let pong = ServerFrame::Pong { reference: None };
-        assert_eq!(ServerFrame::resync_epoch(&pong.to_text()), None);
+        assert_eq!(ServerFrame::resync(&pong.to_text()), None);
     }
 
     #[test]

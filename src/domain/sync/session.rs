@@ -164,8 +164,8 @@ impl SessionCore {
             (delivery, Some(reason))
         };
         // It was told once. Its ack may be under way, and would be taken for that of a second resync.
-        if it.resyncing && it.resumed == Some(log.epoch) {
-            return (Delivery::resyncing(it.acked_seq, 0, window), None);
+        if let Some(told) = it.resyncing.filter(|told| told.epoch == log.epoch) {
+            return (Delivery::resyncing(it.acked_seq, told.seq, window), None);
         }
         // Its client was told of another epoch, and is not told again by a welcome.
         if it.resumed.is_some_and(|epoch| epoch != log.epoch) {

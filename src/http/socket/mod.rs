@@ -29,7 +29,7 @@ use crate::{
     },
     domain::{
         identity::Caller,
-        ids::{ConnId, Epoch},
+        ids::ConnId,
         sync::{
             ClientFrame, CloseCode, Flood, FloodLimit, FrameErrorCode, Position, ServerFrame,
             Verdict,
@@ -139,8 +139,8 @@ struct DeviceConnection {
     position: Option<Position>,
     /// What it is attached to, with the epoch of the log that the client knows.
     resumed: Option<Resumed>,
-    /// The epoch of a resync that the client has not acknowledged: it is not told again.
-    resync: Option<Epoch>,
+    /// The epoch and the floor of a resync that the client has not acknowledged: it is not told again.
+    resync: Option<Position>,
     /// Once attached.
     session: Option<Handle<UserSession>>,
     phase: Phase,
@@ -164,7 +164,7 @@ impl DeviceConnection {
     fn attach(&mut self, patience: Duration, ctx: &mut Ctx) {
         self.phase = Phase::Attaching;
         let resumed = self.resumed.map(|it| match self.resync {
-            Some(epoch) => it.resyncing(epoch),
+            Some(told) => it.resyncing(told),
             None => it,
         });
         let ask = Attach {
@@ -234,7 +234,9 @@ impl DeviceConnection {
 
     /// The client said where it is. An older position of the same epoch says nothing new.
     fn moved(&mut self, to: Position) {
-        self.resync = self.resync.filter(|epoch| *epoch != to.epoch);
+        // What lies below the floor was said before the resync came.
+        let answers = |told: &Position| to.epoch == told.epoch && to.seq >= told.seq;
+        self.resync = self.resync.filter(|told| !answers(told));
         let older = |known: Position| known.epoch == to.epoch && known.seq >= to.seq;
         if !self.position.is_some_and(older) {
             self.position = Some(to);
@@ -362,7 +364,7 @@ impl Handler<Push<ToDevice>> for DeviceConnection {
                 let events = texts.iter().filter(|text| ServerFrame::is_event(text));
                 self.flood.sent(events.count());
                 for text in texts {
-                    self.resync = ServerFrame::resync_epoch(&text).or(self.resync);
+                    self.resync = ServerFrame::resync(&text).or(self.resync);
                     self.outbox.text(text);
                 }
             }

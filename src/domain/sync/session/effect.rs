@@ -49,8 +49,8 @@ pub struct Attachment {
     pub since: Option<Position>,
     /// The connection was attached to an earlier life of the session: its client knows it already.
     pub resumed: Option<Epoch>,
-    /// That client was told by then to load anew in that epoch, and has not acknowledged it.
-    pub resyncing: bool,
+    /// The epoch and the floor of a resync that its client was told by then, and has not acknowledged.
+    pub resyncing: Option<Position>,
     /// When its token is over.
     pub token_until: Instant,
 }

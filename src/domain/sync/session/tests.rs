@@ -96,7 +96,7 @@ fn attachment(n: u128, acked_seq: i64, since: Option<Position>, now: Instant) ->
         acked_seq,
         attach_epoch: 1,
         resumed: None,
-        resyncing: false,
+        resyncing: None,
         since,
         token_until: now + Duration::from_hours(1),
     }
@@ -270,7 +270,7 @@ fn a_connection_that_owes_the_ack_of_a_resync_is_not_told_it_twice() {
     let now = start();
     let again = |life| Attachment {
         resumed: Some(epoch(life)),
-        resyncing: true,
+        resyncing: Some(at(life, 6)),
         ..attachment(1, 5, Some(at(1, 8)), now)
     };
     let mut it = core(100);
@@ -280,6 +280,7 @@ fn a_connection_that_owes_the_ack_of_a_resync_is_not_told_it_twice() {
         ack(&mut it, 1, at(1, 8)),
         ["1: error epoch_changed ref null"]
     );
+    assert_eq!(ack(&mut it, 1, at(2, 5)), [""; 0], "said before it");
     assert_eq!(
         ack(&mut it, 1, at(2, 7)),
         ["1: acked 7", "1: load 100 after 7"]
