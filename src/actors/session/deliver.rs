@@ -86,9 +86,22 @@ impl UserSession {
         page: Result<Option<LogPage>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) {
-        let Ok(Some(LogPage { log, events })) = page else {
-            self.core.load_failed(conn);
-            return self.retry_later(cx);
+        let LogPage { log, events } = match (page, self.core.log()) {
+            (Ok(Some(page)), _) => page,
+            (Ok(None), _) => {
+                // The user is gone, as after a restore; the token will not be good for more either.
+                let effects = self.core.evict(conn, CloseCode::TokenOver);
+                return self.apply(effects, cx);
+            }
+            // What is missing above the floor is a hole like what is missing below it: a reload heals it.
+            (Err(StoreError::Corrupt(_)), Some(log)) => LogPage {
+                log,
+                events: Vec::new(),
+            },
+            (Err(_), _) => {
+                self.core.load_failed(conn);
+                return self.retry_later(cx);
+            }
         };
         let events: Vec<_> = events
             .into_iter()

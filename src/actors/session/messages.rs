@@ -47,6 +47,7 @@ asks! {
     Control HeadHinted -> ();
     Control Superseded -> ();
     Control Listening -> ();
+    Control FellBack -> ();
     Control Recheck -> ();
     Control Drain -> ();
 }
@@ -294,6 +295,16 @@ pub struct HeadSeen(pub Seen);
 /// looked at.
 #[derive(Debug)]
 pub struct HeadHinted(pub Seen);
+
+/// The store holds a lower attach epoch than one that a device attached with: it fell back to an older
+/// state, and that connection cannot be told from later ones.
+#[derive(Debug)]
+pub struct FellBack {
+    /// The device.
+    pub device: DeviceId,
+    /// What its connection here attached with.
+    pub held: i64,
+}
 
 /// Hints of other nodes arrive from now on: look up what came before, and ask who is there.
 #[derive(Debug)]

@@ -22,9 +22,9 @@ use std::{
 use chrono::TimeDelta;
 pub use messages::{
     AckChanges, AckReply, Attach, AttachRefused, AttachedTo, ChangesReply, Detached, Done, Drain,
-    Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites, Listening,
-    Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice, RemoveFavorite,
-    RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
+    FellBack, Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites,
+    Listening, Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice,
+    RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
 };
 pub use nodes::FromNode;
 use serde::Serialize;
@@ -109,6 +109,8 @@ struct Link {
 #[derive(Debug)]
 struct Attaching {
     device: DeviceId,
+    /// The attach epoch of a connection that attaches again.
+    held: Option<i64>,
     /// What happened meanwhile that keeps it from being attached.
     refused: Option<CloseCode>,
     /// The highest attach epoch of its device that was told meanwhile.

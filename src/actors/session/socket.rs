@@ -5,8 +5,8 @@ use std::{sync::atomic::Ordering, time::Instant};
 use super::{
     Attaching, Link, UserSession,
     messages::{
-        Attach, AttachRefused, AttachedTo, Detached, Drain, Frame, HeadHinted, HeadSeen, Heard,
-        Listening, Recheck, Resumed, ToDevice,
+        Attach, AttachRefused, AttachedTo, Detached, Drain, FellBack, Frame, HeadHinted, HeadSeen,
+        Heard, Listening, Recheck, Resumed, ToDevice,
     },
 };
 use crate::{
@@ -82,6 +82,7 @@ impl UserSession {
             self.publish_attached();
             return Err(AttachRefused(code));
         }
+        self.note_unread();
         let log = state.log;
         let seen = Seen { log, asked_at };
         let effects = self.core.attach(cx.world.instant(), attachment, seen);
@@ -176,9 +177,15 @@ impl Serve<Attach> for UserSession {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
         let device = it.caller.device;
         let is_here = |d: DeviceId| d == device;
-        if it.resumed.is_some()
+        let held = it.resumed.map(|resumed| resumed.attach_epoch);
+        // A connection that is new is newer than any that was there before.
+        let is_newer = |a: &Attaching| a.held.is_none_or(|other| Some(other) > held);
+        if held.is_some()
             && (self.links.values().any(|l| is_here(l.caller.device))
-                || self.attaching.values().any(|a| is_here(a.device)))
+                || self
+                    .attaching
+                    .values()
+                    .any(|a| is_here(a.device) && is_newer(a)))
         {
             // The device came with a newer connection while the session was being made anew.
             return Reply::Now(Err(AttachRefused(CloseCode::Replaced)));
@@ -189,11 +196,11 @@ impl Serve<Attach> for UserSession {
         }
         let attaching = Attaching {
             device,
+            held,
             refused: None,
             seen_epoch: 0,
         };
         self.attaching.insert(it.conn, attaching);
-        let held = it.resumed.map(|resumed| resumed.attach_epoch);
         // Writes may end in any order: the next one begins when this one has.
         let turn = held.is_none().then(|| self.attach_turns.turn());
         let world = cx.world.clone();
@@ -252,6 +259,7 @@ impl Serve<Detached> for UserSession {
             attaching.refused = Some(CloseCode::Normal);
         }
         self.links.remove(&it.0);
+        self.note_unread();
         self.publish_attached();
         self.last_used = Some(cx.world.instant());
         let effects = self.core.detached(it.0);
@@ -293,6 +301,14 @@ impl Serve<Superseded> for UserSession {
         Reply::Now(())
     }
 }
+impl Serve<FellBack> for UserSession {
+    fn serve(&mut self, it: FellBack, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let effects = self.core.unknown(it.device, it.held);
+        self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
+
 impl Serve<Listening> for UserSession {
     fn serve(&mut self, _: Listening, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if !self.links.is_empty() {

@@ -14,7 +14,7 @@ use super::attached::{Attached, AttachedDevice};
 use crate::{
     actors::{
         kernel::{Ask, Cx, Serve, Unit},
-        session::{FromNode, HeadHinted, HeadSeen, Listening, Sessions, UserSession},
+        session::{FellBack, FromNode, HeadHinted, HeadSeen, Listening, Sessions, UserSession},
     },
     domain::{
         ids::{DeviceId, UserId},
@@ -127,6 +127,11 @@ impl HeadWatcher {
         let stored: HashMap<DeviceId, i64> = stored.into_iter().collect();
         for it in here {
             let newest = stored.get(&it.device).copied();
+            // What is held was stored before this look began.
+            if newest.is_some_and(|newest| newest < it.attach_epoch) {
+                let (device, held) = (it.device, it.attach_epoch);
+                self.tell(it.user, FellBack { device, held });
+            }
             if let Some(attach_epoch) = newest.filter(|newest| *newest > it.attach_epoch) {
                 self.superseded += 1;
                 let device = it.device;

@@ -163,6 +163,14 @@ impl ServerFrame {
         Some(Position { epoch, seq })
     }
 
+    /// Whether a frame's text is the answer to an ack that was not taken because of its position.
+    #[must_use]
+    pub fn refuses_position(text: &str) -> bool {
+        let refusals = [FrameErrorCode::AckBeyondHead, FrameErrorCode::EpochChanged];
+        text.strip_prefix(r#"{"type":"error","code":""#)
+            .is_some_and(|rest| refusals.iter().any(|code| rest.starts_with(code.as_str())))
+    }
+
     /// The frame's text.
     #[must_use]
     pub fn to_text(&self) -> ByteString {
@@ -370,6 +378,15 @@ mod tests {
         assert_eq!(ServerFrame::resync(&resync.to_text()), Some(told));
         let pong = ServerFrame::Pong { reference: None };
         assert_eq!(ServerFrame::resync(&pong.to_text()), None);
+        for code in FrameErrorCode::ALL {
+            let error = ServerFrame::Error {
+                code: *code,
+                detail: String::new(),
+                reference: None,
+            };
+            let refusal = matches!(code.as_str(), "ack_beyond_head" | "epoch_changed");
+            assert_eq!(ServerFrame::refuses_position(&error.to_text()), refusal);
+        }
     }
 
     #[test]

@@ -89,24 +89,27 @@ impl SessionCore {
     }
 
     /// A device attaches to a log whose ends are `seen`. A connection that the same device had is
-    /// replaced, unless that one is newer.
+    /// replaced. One that attaches again gives way to a newer one.
     pub fn attach(&mut self, now: Instant, it: Attachment, seen: Seen) -> Vec<Effect> {
         let mut effects = Vec::new();
         let usable = self.learn(now, seen, &mut effects);
         let log = self.log.unwrap_or(seen.log);
         let same = self.links.iter().filter(|(_, l)| l.device == it.device);
-        let (newer, older): (Vec<_>, Vec<_>) =
-            same.partition(|(_, l)| l.attach_epoch > it.attach_epoch);
-        if !newer.is_empty() {
+        // Attachments begin one after another: one that is new and has the lower number was given it by
+        // a store that fell back to an older state, and whoever holds the higher must come again.
+        let is_newer = |l: &Link| l.attach_epoch > it.attach_epoch;
+        if it.resumed.is_some() && same.clone().any(|(_, l)| is_newer(l)) {
             effects.push(Effect::Close(it.conn, CloseCode::Replaced));
             return effects;
         }
-        let older: Vec<_> = older
-            .into_iter()
-            .map(|(c, _)| (*c, CloseCode::Replaced))
+        let others: Vec<_> = same
+            .map(|(conn, l)| match is_newer(l) {
+                true => (*conn, CloseCode::TryAgainLater),
+                false => (*conn, CloseCode::Replaced),
+            })
             .collect();
-        let was_present = !older.is_empty();
-        self.drop_links(older, &mut effects);
+        let was_present = !others.is_empty();
+        self.drop_links(others, &mut effects);
 
         // What was read in an earlier life of the log says nothing of this one.
         let (delivery, resync) = if usable {
@@ -251,7 +254,11 @@ impl SessionCore {
         let mut effects = Vec::new();
         let usable = self.learn(now, seen, &mut effects);
         if let (Some(link), Some(log)) = (self.links.get_mut(&conn), self.log) {
-            if usable {
+            if usable && events.is_empty() && load.after >= seen.log.head_seq {
+                // There is nothing to read: a head that another node told was never reached.
+                link.delivery.load_failed();
+                self.log = Some(seen.log);
+            } else if usable {
                 match link.delivery.loaded(now, load, events) {
                     Some([]) => {}
                     Some(sent) => effects.push(Effect::Send(conn, texts(sent))),
@@ -329,6 +336,20 @@ impl SessionCore {
             .collect();
         let mut effects = Vec::new();
         self.close(older, &mut effects);
+        effects
+    }
+
+    /// The store no longer knows of the attachment `held`: it fell back to an older state. The device
+    /// must come again.
+    pub fn unknown(&mut self, device: DeviceId, held: i64) -> Vec<Effect> {
+        let it = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.device == device && l.attach_epoch == held)
+            .map(|(conn, _)| (*conn, CloseCode::TryAgainLater))
+            .collect();
+        let mut effects = Vec::new();
+        self.close(it, &mut effects);
         effects
     }
 

@@ -364,7 +364,14 @@ impl Handler<Push<ToDevice>> for DeviceConnection {
                 let events = texts.iter().filter(|text| ServerFrame::is_event(text));
                 self.flood.sent(events.count());
                 for text in texts {
-                    self.resync = ServerFrame::resync(&text).or(self.resync);
+                    if let Some(told) = ServerFrame::resync(&text) {
+                        self.resync = Some(told);
+                        // Where the client was counts no more, until it says where its reload is.
+                        self.position = None;
+                    } else if ServerFrame::refuses_position(&text) {
+                        // What it said last is no place to go on from.
+                        self.position = None;
+                    }
                     self.outbox.text(text);
                 }
             }

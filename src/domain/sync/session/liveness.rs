@@ -10,6 +10,9 @@ use crate::domain::{
 };
 
 impl SessionCore {
+    /// What a session that was kept from running gets to hear what came meanwhile.
+    const CATCH_UP: Duration = Duration::from_secs(1);
+
     /// When [`Self::tick`] is due next; none without devices.
     #[must_use]
     pub fn next_tick(&self) -> Option<Instant> {
@@ -51,6 +54,12 @@ impl SessionCore {
     /// running since the tick was due: that time does not count against a device.
     pub fn tick(&mut self, now: Instant, late: Duration) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // What devices said meanwhile is still on its way here.
+        let late = if late.is_zero() {
+            late
+        } else {
+            late + Self::CATCH_UP
+        };
         for link in self.links.values_mut() {
             link.last_heard = (link.last_heard + late).min(now);
             link.delivery.excuse(late, now);

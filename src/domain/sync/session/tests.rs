@@ -761,8 +761,9 @@ mod time {
         // Due at 30, run at 110: the device was silent for 30 seconds at most.
         assert_eq!(show(it.tick(t0 + secs(110), secs(80))), ["1: ping"]);
         assert_eq!(it.next_tick(), Some(t0 + secs(140)));
-        assert_eq!(tick(&mut it, t0 + secs(154)), ["1: ping"]);
-        assert_eq!(tick(&mut it, t0 + secs(155))[0], "1: close 4002");
+        // And a second for what is on its way.
+        assert_eq!(tick(&mut it, t0 + secs(155)), ["1: ping"]);
+        assert_eq!(tick(&mut it, t0 + secs(156))[0], "1: close 4002");
 
         it.attach(t0, attachment(1, 0, None, t0), seen(head(0)));
         it.heard(t0 + secs(29), conn(1));
@@ -1053,11 +1054,56 @@ mod late_answers {
             attach_epoch: 6,
             ..attachment(1, 0, None, t)
         };
-        assert_eq!(show(it.attach(t, older, seen(head(0)))), ["2: close 4001"]);
+        let again = Attachment {
+            resumed: Some(epoch(1)),
+            ..older.clone()
+        };
+        assert_eq!(show(it.attach(t, again, seen(head(0)))), ["2: close 4001"]);
         assert_eq!(show(it.superseded(device(1), 7)), [""; 0]);
         assert_eq!(
             show(it.superseded(device(1), 8)),
             ["1: close 4001", "1: detached"]
+        );
+    }
+
+    #[test]
+    fn of_a_store_that_fell_back_make_the_device_come_again() {
+        let (mut it, t) = (core(10), start());
+        let numbered = |conn_id: u128, attach_epoch| Attachment {
+            conn: conn(conn_id),
+            attach_epoch,
+            ..attachment(1, 0, None, t)
+        };
+        it.attach(t, numbered(1, 9), seen(head(0)));
+        assert_eq!(
+            show(it.attach(t, numbered(2, 8), seen(head(0)))),
+            ["1: close 1013", "1: detached", "2: welcome acked 0 head 0"],
+            "the one that is there now stays"
+        );
+        assert_eq!(show(it.unknown(device(1), 9)), [""; 0]);
+        assert_eq!(
+            show(it.unknown(device(1), 8)),
+            ["2: close 1013", "1: detached"]
+        );
+    }
+
+    #[test]
+    fn of_a_head_that_was_never_reached_are_no_hole() {
+        let (mut it, t) = (core(10), start());
+        it.attach(t, attachment(1, 4, None, t), seen(head(4)));
+        let shown = show(it.head_seen(t, seen(head(99))));
+        assert_eq!(shown, ["1: load 10 after 4"]);
+        let load = Load {
+            after: 4,
+            limit: 10,
+            generation: 0,
+        };
+        let shown = show(it.loaded(t, conn(1), load, seen(head(4)), &[]));
+        assert_eq!(shown, [""; 0]);
+        assert_eq!(it.log(), Some(head(4)));
+        assert_eq!(
+            show(it.committed(t, seen(head(5)), &events(5..=5))),
+            ["1: event 5"]
         );
     }
 }
