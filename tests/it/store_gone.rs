@@ -41,7 +41,7 @@ async fn put_when_back(me: &Device, target: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_was_gone_is_found_again() {
-    let (server, proxy) = Server::behind_proxy(&[]).await;
+    let (server, proxy) = Server::behind_proxy(&[("sync.cursor_flush_ms", "100")]).await;
     let (me, reader, mut socket) = user(&server).await;
     me.put("song", "before").await.ok(201);
     let event = socket.expect_event(1).await;
@@ -59,6 +59,16 @@ async fn a_database_that_was_gone_is_found_again() {
     // Who is connected stays so, and an ack waits for better times.
     socket.ack(&event).await;
     socket.ping().await;
+    within(BACK, "the cursor could not be stored", async || {
+        let metrics = server.admin().get("/metrics").await.body;
+        let mut lines = metrics.as_str().unwrap_or_default().lines();
+        lines.any(|line| {
+            line.starts_with("store_commands_total")
+                && line.contains("cursors_advance")
+                && !line.contains("\"ok\"")
+        })
+    })
+    .await;
 
     proxy.set(Way::Open);
     assert_eq!(put_when_back(&me, "after").await, 2);
