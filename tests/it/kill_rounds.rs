@@ -42,7 +42,7 @@ const LOAD: (u64, u64) = (20, 80);
 const LOAD_TIME: Duration = Duration::from_millis(1500);
 const FLUSH_MS: &str = "50";
 /// Flushed each 50 ms, an ack is durable long before this even on a machine that is busy.
-const LAG: Duration = Duration::from_millis(1000);
+const LAG: Duration = Duration::from_secs(1);
 /// In some rounds nobody writes before the kill, long enough for acks to be durable.
 const CALM: Duration = Duration::from_millis(1500);
 const CALM_EVERY: u64 = 6;

@@ -121,10 +121,8 @@ fn request_id(step: &Step) -> Option<String> {
     let Step::Send(bytes) = step else { return None };
     let text = String::from_utf8_lossy(bytes);
     let (head, _) = text.split_once("\r\n\r\n")?;
-    let line = head.strip_prefix("HTTP/1.1 201 ")?.lines();
-    let id = line
-        .filter_map(|line| line.strip_prefix("x-request-id: "))
-        .next()?;
+    let mut lines = head.strip_prefix("HTTP/1.1 201 ")?.lines();
+    let id = lines.find_map(|line| line.strip_prefix("x-request-id: "))?;
     Some(id.to_owned())
 }
 

@@ -156,7 +156,7 @@ fn quoted(call: &str) -> Vec<Vec<u8>> {
 
 /// Reads `\x..` again and again.
 fn bytes(text: &str) -> Vec<u8> {
-    let digit = |c: u8| (c as char).to_digit(16).map(|d| d as u8);
+    let digit = |c: u8| (c as char).to_digit(16).and_then(|d| u8::try_from(d).ok());
     text.as_bytes()
         .chunks_exact(4)
         .map_while(|it| Some(digit(it[2])? << 4 | digit(it[3])?))
@@ -300,9 +300,11 @@ fn apply(content: &mut Vec<u8>, change: &Change) {
 #[test]
 fn only_what_was_synchronised_survives() {
     let hex = |text: &str| {
-        text.bytes()
-            .map(|b| format!("\\x{b:02x}"))
-            .collect::<String>()
+        use std::fmt::Write as _;
+        text.bytes().fold(String::new(), |mut hex, byte| {
+            write!(hex, "\\x{byte:02x}").unwrap();
+            hex
+        })
     };
     let (file, socket) = (hex("/d/a"), hex("socket:[1]"));
     let log = [

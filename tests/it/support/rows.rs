@@ -13,7 +13,7 @@ use super::{Device, Server};
 /// turn, all of them again and again, and are there in the end.
 pub async fn append(server: &Server, user: &Device, prefix: &str, count: u32, targets: u32) {
     assert!(
-        count % targets == 0 && (count / targets) % 3 != 2,
+        count.is_multiple_of(targets) && (count / targets) % 3 != 2,
         "all are there in the end"
     );
     let rows = Rows {

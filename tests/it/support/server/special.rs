@@ -5,7 +5,6 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
@@ -39,7 +38,7 @@ impl Server {
     pub async fn in_small_room(bytes: u64) -> Option<Self> {
         let alone = ["unshare", "--mount"].as_slice();
         let as_root = ["unshare", "--user", "--map-root-user", "--mount"].as_slice();
-        let works = |words: &&[&str]| {
+        let can_mount = |words: &&[&str]| {
             let mut mount = Command::new(words[0]);
             mount
                 .args(&words[1..])
@@ -49,7 +48,7 @@ impl Server {
                 .status()
                 .is_ok_and(|status| status.success())
         };
-        let words = [alone, as_root].into_iter().find(works)?;
+        let words = [alone, as_root].into_iter().find(can_mount)?;
         let mut server = Self::prepare(Engine::Sqlite, &[]).await;
         let data = server.data();
         std::fs::create_dir(&data).unwrap();
@@ -120,7 +119,8 @@ impl Server {
     }
 
     /// What the process has taken of the processors so far.
-    pub fn processor_time(&self) -> Duration {
+    #[cfg(feature = "faults")]
+    pub fn processor_time(&self) -> std::time::Duration {
         let path = format!("/proc/{}/stat", self.pid().as_raw_nonzero());
         let stat = std::fs::read_to_string(path).unwrap();
         // The name may hold anything; user and system time are the 14th and 15th field.
@@ -131,7 +131,7 @@ impl Server {
             .map(|it| it.parse::<u64>().unwrap())
             .sum();
         // Linux tells programs of hundredths of a second, whatever it counts in itself.
-        Duration::from_millis(ticks * 10)
+        std::time::Duration::from_millis(ticks * 10)
     }
 
     /// Bytes of memory that the process holds now.
