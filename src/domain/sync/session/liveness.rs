@@ -90,6 +90,8 @@ impl SessionCore {
             effects.push(Effect::Present(self.present_here()));
         }
         self.forget_silent_nodes(now, &mut effects);
+        // A device that had too much to read may say nothing more that would show that it has read it.
+        self.catch_up_presence(&mut effects);
         effects
     }
 

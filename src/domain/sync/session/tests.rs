@@ -868,6 +868,25 @@ mod side {
     }
 
     #[test]
+    fn who_had_too_much_to_read_hears_with_the_next_tick_who_is_there() {
+        let now = start();
+        let mut it = core(10);
+        attached(&mut it, 1, 0, 0);
+        it.unread(conn(1), 1000);
+        assert_eq!(
+            show_all(it.presence_arrived(now, "n2", vec![named(2)])),
+            [""; 0]
+        );
+        it.unread(conn(1), 0);
+        it.heard(now, conn(1));
+        let shown = show_all(it.tick(now + 2 * HEARTBEAT, Duration::ZERO));
+        assert_eq!(
+            shown,
+            ["1: ping", "tell present phone", "1: present d2 phone"]
+        );
+    }
+
+    #[test]
     fn a_signal_goes_to_whom_it_names() {
         let mut it = three();
         let mut send = |frame| show_all(it.frame(start(), conn(1), frame));
