@@ -309,7 +309,11 @@ impl World {
             }
             "ack_beyond_head" if bogus => {}
             "epoch_changed" if bogus || restored => {}
-            "rate_limited" | "device_not_attached" => {}
+            // An ack may have been among what was dropped.
+            "rate_limited" => {
+                self.after(6 * SECOND, Happening::Client(device, Timer::Ack(wire)));
+            }
+            "device_not_attached" => {}
             code => self.wrong(format!("client {device} was right, and is told {code}")),
         }
     }

@@ -69,8 +69,9 @@ fn nothing_is_lost() {
             .err()
             .unwrap_or_else(|| failure.clone());
         panic!(
-            "{} of {runs} schedules failed, seeds {seeds:?}\n{}",
+            "{} of {runs} schedules failed, seeds {seeds:?}\n{}\n\n{}",
             found.failed.len(),
+            search::kinds(&found.failed),
             search::report(&smallest, &failure)
         );
     }

@@ -1,6 +1,7 @@
 //! Runs many schedules, on all processors but each in one thread; makes a failing one smaller.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
@@ -98,11 +99,28 @@ fn kind_of(failure: &Failure) -> String {
     letters.take(40).collect()
 }
 
+/// In how many ways schedules failed, each with one that did.
+pub fn kinds(failed: &[(u64, Failure)]) -> String {
+    let mut kinds: BTreeMap<String, (u64, u64, &str)> = BTreeMap::new();
+    for (seed, failure) in failed {
+        let kind = kinds
+            .entry(kind_of(failure))
+            .or_insert((0, *seed, &failure.what));
+        kind.0 += 1;
+    }
+    let lines = kinds
+        .values()
+        .map(|(count, seed, what)| format!("{count} x, seed {seed}: {what}"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// How to have a failure again, and what happened last.
 pub fn report(plan: &Plan, failure: &Failure) -> String {
-    const LINES: usize = 60;
+    const LINES: u64 = 60;
+    let lines = crate::number("SIM_TRACE").unwrap_or(LINES);
+    let lines = usize::try_from(lines).unwrap_or(1);
     let keep: Vec<String> = plan.kept().iter().map(ToString::to_string).collect();
-    let trace = World::run(plan, LINES).err().map(|it| it.trace.join("\n"));
+    let trace = World::run(plan, lines).err().map(|it| it.trace.join("\n"));
     let ops: Vec<String> = plan
         .kept()
         .iter()

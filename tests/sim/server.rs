@@ -337,7 +337,8 @@ impl World {
     pub fn hint(&mut self, node: usize, user: usize, mail: &Mail) {
         let other = 1 - node;
         let lost = self.hints_lost_until > self.now && self.rng.chance(80);
-        if lost {
+        // Nobody keeps what is told to a node that is not there.
+        if lost || !self.nodes[other].up {
             self.stats.lost_hints += 1;
             return;
         }
@@ -626,6 +627,11 @@ impl World {
         self.must(invariants::is_flood(flooded_at, came_at), || {
             format!("connection {wire}")
         });
+        self.note(|| format!("n{node} drops a frame of connection {wire}: {verdict:?}"));
+        if verdict == Verdict::Warn {
+            let (code, bogus) = ("rate_limited".into(), false);
+            self.push_down(wire, Down::Error { code, bogus });
+        }
         if verdict == Verdict::Close {
             let attached = std::mem::take(&mut self.wires[wire].attached);
             self.nodes[node].sessions[user].links.retain(|w| *w != wire);
