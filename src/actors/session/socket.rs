@@ -91,9 +91,11 @@ impl UserSession {
             // It was on its way when the others were told.
             self.say_goodbye(cx);
         }
+        // What its client was told, which what was read for it may contradict.
+        let told = self.core.log().unwrap_or(state.log);
         Ok(AttachedTo {
             life: cx.life,
-            epoch: state.log.epoch,
+            epoch: told.epoch,
             attach_epoch,
         })
     }
