@@ -103,9 +103,13 @@ impl SessionCore {
             return effects;
         }
         let others: Vec<_> = same
-            .map(|(conn, l)| match is_newer(l) {
-                true => (*conn, CloseCode::TryAgainLater),
-                false => (*conn, CloseCode::Replaced),
+            .map(|(conn, l)| {
+                let code = if is_newer(l) {
+                    CloseCode::TryAgainLater
+                } else {
+                    CloseCode::Replaced
+                };
+                (*conn, code)
             })
             .collect();
         let was_present = !others.is_empty();
