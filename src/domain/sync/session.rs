@@ -328,35 +328,6 @@ impl SessionCore {
         effects
     }
 
-    /// The device has attached again somewhere, and that attachment is `attach_epoch`: an older one
-    /// that is here must go.
-    pub fn superseded(&mut self, device: DeviceId, attach_epoch: i64) -> Vec<Effect> {
-        let older = self
-            .links
-            .iter()
-            .filter(|(_, l)| l.device == device && l.attach_epoch < attach_epoch)
-            .filter(|_| !planted!(OlderConnectionStays))
-            .map(|(conn, _)| (*conn, CloseCode::Replaced))
-            .collect();
-        let mut effects = Vec::new();
-        self.close(older, &mut effects);
-        effects
-    }
-
-    /// The store no longer knows of the attachment `held`: it fell back to an older state. The device
-    /// must come again.
-    pub fn unknown(&mut self, device: DeviceId, held: i64) -> Vec<Effect> {
-        let it = self
-            .links
-            .iter()
-            .filter(|(_, l)| l.device == device && l.attach_epoch == held)
-            .map(|(conn, _)| (*conn, CloseCode::TryAgainLater))
-            .collect();
-        let mut effects = Vec::new();
-        self.close(it, &mut effects);
-        effects
-    }
-
     /// The connection ended by itself.
     pub fn detached(&mut self, conn: ConnId) -> Vec<Effect> {
         let mut effects = Vec::new();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Effect, Link, SessionCore};
 use crate::domain::{
-    ids::ConnId,
+    ids::{ConnId, DeviceId},
     sync::{CloseCode, ServerFrame},
 };
 
@@ -92,6 +92,35 @@ impl SessionCore {
         self.forget_silent_nodes(now, &mut effects);
         // A device that had too much to read may say nothing more that would show that it has read it.
         self.catch_up_presence(&mut effects);
+        effects
+    }
+
+    /// The device has attached again somewhere, and that attachment is `attach_epoch`: an older one
+    /// that is here must go.
+    pub fn superseded(&mut self, device: DeviceId, attach_epoch: i64) -> Vec<Effect> {
+        let older = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.device == device && l.attach_epoch < attach_epoch)
+            .filter(|_| !planted!(OlderConnectionStays))
+            .map(|(conn, _)| (*conn, CloseCode::Replaced))
+            .collect();
+        let mut effects = Vec::new();
+        self.close(older, &mut effects);
+        effects
+    }
+
+    /// The store no longer knows of the attachment `held`: it fell back to an older state. The device
+    /// must come again.
+    pub fn unknown(&mut self, device: DeviceId, held: i64) -> Vec<Effect> {
+        let it = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.device == device && l.attach_epoch == held)
+            .map(|(conn, _)| (*conn, CloseCode::TryAgainLater))
+            .collect();
+        let mut effects = Vec::new();
+        self.close(it, &mut effects);
         effects
     }
 
