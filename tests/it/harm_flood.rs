@@ -53,6 +53,19 @@ async fn a_flood_is_told_once_and_closed() {
     }
 }
 
+/// Whoever goes on all the same is not listened to for long.
+#[tokio::test]
+async fn a_flood_that_does_not_end_is_cut_off() {
+    let server = Server::start(Engine::Sqlite).await;
+    let me = server.api().newcomer("mine").await;
+    let mut raw = Raw::open(&me).await;
+    let began = Instant::now();
+    let many = frame(PING, b"x").repeat(10_000);
+    while raw.try_send(&many).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(4), "it is still read");
+    }
+}
+
 #[tokio::test]
 async fn frames_that_come_with_the_upgrade_count_too() {
     let server = Server::start(Engine::Sqlite).await;

@@ -30,8 +30,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("sync.heartbeat_timeout_secs", "600"),
     ("sync.progress_timeout_secs", "600"),
     ("sync.head_check_ms", "50"),
-    ("sync.frames_per_second", "1000000"),
-    ("sync.frames_burst", "1000000"),
+    ("sync.frames_per_second", "10000"),
+    ("sync.frames_burst", "100000"),
 ];
 
 both_engines! {

@@ -20,6 +20,8 @@ use crate::{
 
 /// Read at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Bytes that a client may send after its connection was given up, until it is cut off.
+const IGNORED_BYTES: usize = 1024 * 1024;
 /// Reads after which the other connections of the thread have their turn.
 const READS: usize = 4;
 
@@ -66,6 +68,10 @@ impl DeviceConnection {
             if self.phase == Phase::Attaching {
                 return Ok(());
             }
+            if self.ignored > IGNORED_BYTES {
+                self.io.abort();
+                return Err(Over);
+            }
             match self.fill(task)? {
                 Got::Bytes => {}
                 Got::Nothing => return Ok(()),
@@ -98,7 +104,7 @@ impl DeviceConnection {
                 Phase::Attaching => break,
                 Phase::Open | Phase::Closing => {}
                 Phase::Ending | Phase::Lingering => {
-                    self.decoder.clear();
+                    self.ignored += self.decoder.clear();
                     break;
                 }
             }

@@ -157,9 +157,9 @@ impl Decoder {
         self.buf.extend_from_slice(bytes);
     }
 
-    /// Forgets what arrived and is of no use any more.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Forgets what arrived and is of no use any more; says how many bytes.
+    pub(super) fn clear(&mut self) -> usize {
+        std::mem::take(self).buf.len()
     }
 
     /// The next thing that the client sent, once it is whole.

@@ -99,6 +99,7 @@ impl Admitted {
             outbox: Outbox::new(first),
             flood: Flood::new(self.parts.flood, self.parts.graph.world.instant()),
             untold: Untold::default(),
+            ignored: 0,
             parts: self.parts,
             _permit: self.permit,
         };
@@ -151,6 +152,8 @@ struct DeviceConnection {
     outbox: Outbox,
     flood: Flood,
     untold: Untold,
+    /// Bytes that came after the connection was given up.
+    ignored: usize,
     parts: Arc<SocketParts>,
     /// Held for as long as the connection is there.
     _permit: Permit,

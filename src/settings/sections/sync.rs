@@ -61,8 +61,8 @@ impl Sync {
                 &(65_536..=1_073_741_824),
             ),
             send_buffer_bytes: from.number("sync.send_buffer_bytes", 65_536, &(4096..=16_777_216)),
-            frames_per_second: from.number("sync.frames_per_second", 50, &(1..=1_000_000)),
-            frames_burst: from.number("sync.frames_burst", 250, &(1..=1_000_000)),
+            frames_per_second: from.number("sync.frames_per_second", 50, &(1..=10_000)),
+            frames_burst: from.number("sync.frames_burst", 250, &(1..=100_000)),
             retention_days: from.number("sync.retention_days", 30, &(1..=3650)),
             retention_max_events: from.number(
                 "sync.retention_max_events",
