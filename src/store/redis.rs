@@ -7,10 +7,10 @@
 //! and nobody waits for it.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -19,11 +19,16 @@ use crate::domain::{
     ids::{DeviceId, UserId},
     sync::{LogHead, Told},
 };
+use dashmap::DashMap;
 use redis::{
     Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::{runtime::Handle, sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+    time::MissedTickBehavior,
+};
 
 /// What a node hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,23 +48,31 @@ pub enum Hint {
 #[error("redis.url cannot be used: {0}")]
 pub struct HintsError(String);
 
-#[derive(Debug)]
-enum Order {
-    Publish(UserId, String),
-    Listen(UserId),
-    Unlisten(UserId),
+/// What is to be published for a user.
+type Text = (UserId, String);
+
+/// For whom hints are wanted. It is changed at once and needs no room in a queue, so that nothing of
+/// it is ever lost; the worker brings Redis after it.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// Each with the number of its last wish, so that a new one is seen also where the one before was
+    /// never withdrawn at Redis. Numbers begin at 1.
+    users: DashMap<UserId, u64>,
+    wishes: AtomicU64,
+    changed: Notify,
 }
 
 /// Sends hints, and says for whom this node listens. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Hints {
-    orders: mpsc::Sender<Order>,
+    texts: mpsc::Sender<Text>,
     up: Arc<AtomicBool>,
+    wanted: Arc<Wanted>,
 }
 
-/// Orders and hints that may wait; more are dropped, as any hint may be.
+/// Hints that may wait, each way; more are dropped, as any hint may be.
 const ROOM: usize = 8192;
-/// Orders carried out at once.
+/// Texts or channels that one call to Redis names.
 const BATCH: usize = 256;
 /// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -86,7 +99,7 @@ impl Hints {
             .clone()
             .set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings)).map_err(unusable)?;
-        let (orders, todo) = mpsc::channel(ROOM);
+        let (texts, todo) = mpsc::channel(ROOM);
         let (heard, hints) = mpsc::channel(ROOM);
         let up = Arc::new(AtomicBool::new(false));
         let (pushed, state) = (heard.clone(), Arc::clone(&up));
@@ -102,42 +115,46 @@ impl Hints {
         let entered = rt.enter();
         let manager = ConnectionManager::new_lazy_with_config(client, config).map_err(unusable)?;
         drop(entered);
+        let wanted = Arc::<Wanted>::default();
         let worker = Worker {
             manager,
             heard,
             up: Arc::clone(&up),
-            wanted: HashSet::new(),
-            unwanted: HashSet::new(),
+            wanted: Arc::clone(&wanted),
+            subscribed: HashMap::new(),
         };
         rt.spawn(worker.run(todo));
-        Ok((Self { orders, up }, hints))
+        Ok((Self { texts, up, wanted }, hints))
     }
 
     /// Tells the other nodes where a user's log ends.
     pub fn publish(&self, user: UserId, log: LogHead) {
-        self.order(Order::Publish(user, write_head(log)));
+        self.send(user, write_head(log));
     }
 
     /// Tells the other nodes that a device's newest connection is on this one.
     pub fn attached(&self, user: UserId, device: DeviceId, attach_epoch: i64) {
-        self.order(Order::Publish(user, write_attached(device, attach_epoch)));
+        self.send(user, write_attached(device, attach_epoch));
     }
 
     /// Tells the other nodes something about a user's devices that is not kept.
     pub fn tell(&self, user: UserId, told: &Told) {
         // Maps with string keys and plain values always serialise.
         let told = serde_json::to_string(told).unwrap_or_default();
-        self.order(Order::Publish(user, format!("{TOLD} {told}")));
+        self.send(user, format!("{TOLD} {told}"));
     }
 
-    /// Hints for this user are wanted.
+    /// Hints for this user are wanted. [`Hint::Listening`] follows each such wish, sooner or later.
     pub fn listen(&self, user: UserId) {
-        self.order(Order::Listen(user));
+        let wish = self.wanted.wishes.fetch_add(1, Relaxed) + 1;
+        self.wanted.users.insert(user, wish);
+        self.wanted.changed.notify_one();
     }
 
     /// Hints for this user are not wanted any more.
     pub fn unlisten(&self, user: UserId) {
-        self.order(Order::Unlisten(user));
+        self.wanted.users.remove(&user);
+        self.wanted.changed.notify_one();
     }
 
     /// Whether Redis answered when it was last asked.
@@ -146,9 +163,9 @@ impl Hints {
         self.up.load(Relaxed)
     }
 
-    fn order(&self, order: Order) {
+    fn send(&self, user: UserId, text: String) {
         // When there is no room the hint is lost, which the head watcher makes good.
-        let _ = self.orders.try_send(order);
+        let _ = self.texts.try_send((user, text));
     }
 }
 
@@ -212,88 +229,91 @@ struct Worker {
     manager: ConnectionManager,
     heard: mpsc::Sender<Hint>,
     up: Arc<AtomicBool>,
-    wanted: HashSet<UserId>,
-    /// Not wanted any more, but Redis does not know it yet.
-    unwanted: HashSet<UserId>,
+    wanted: Arc<Wanted>,
+    /// Whose channels Redis may have been asked for, each with the wish that was answered; 0 where none was on
+    /// this connection.
+    subscribed: HashMap<UserId, u64>,
 }
 
 impl Worker {
-    async fn run(mut self, mut todo: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut todo: mpsc::Receiver<Text>) {
         let mut probe = tokio::time::interval(PROBE);
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut orders = Vec::with_capacity(BATCH);
+        let wanted = Arc::clone(&self.wanted);
+        let mut texts = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
-                n = todo.recv_many(&mut orders, BATCH) => {
+                n = todo.recv_many(&mut texts, BATCH) => {
                     if n == 0 {
                         return;
                     }
-                    self.carry_out(&mut orders).await;
+                    self.publish(&mut texts).await;
                 }
+                () = wanted.changed.notified() => self.listen().await,
                 _ = probe.tick() => {
                     let alive = redis::cmd("PING").exec_async(&mut self.manager).await;
-                    self.judge(alive).await;
+                    self.judge(alive);
+                    self.listen().await;
                 }
             }
         }
     }
 
-    async fn carry_out(&mut self, orders: &mut Vec<Order>) {
+    async fn publish(&mut self, texts: &mut Vec<Text>) {
         let mut publish = redis::pipe();
-        let (mut more, mut any) = (HashSet::new(), false);
-        for order in orders.drain(..) {
-            match order {
-                Order::Publish(user, text) => {
-                    publish.publish(channel(user), text).ignore();
-                    any = true;
-                }
-                Order::Listen(user) => {
-                    self.unwanted.remove(&user);
-                    self.wanted.insert(user);
-                    more.insert(user);
-                }
-                Order::Unlisten(user) => {
-                    more.remove(&user);
-                    self.wanted.remove(&user);
-                    self.unwanted.insert(user);
-                }
-            }
+        for (user, text) in texts.drain(..) {
+            publish.publish(channel(user), text).ignore();
         }
         // While Redis is away each call would wait in vain; it is asked again by the probe.
-        if !self.up.load(Relaxed) {
-            return;
+        if self.up.load(Relaxed) {
+            let result = publish.exec_async(&mut self.manager).await;
+            self.judge(result);
         }
-        let mut result = Ok(());
-        if any {
-            result = publish.exec_async(&mut self.manager).await;
+    }
+
+    /// Brings Redis after what is wanted. What fails is done again when Redis is found to be back.
+    async fn listen(&mut self) {
+        if self.up.load(Relaxed) {
+            let mut result = self.unsubscribe().await;
+            if result.is_ok() {
+                result = self.subscribe().await;
+            }
+            self.judge(result);
         }
-        if result.is_ok() {
-            result = self.unsubscribe().await;
-        }
-        if result.is_ok() && !more.is_empty() {
-            result = self.subscribe(more.into_iter().collect()).await;
-        }
-        self.judge(result).await;
     }
 
     async fn unsubscribe(&mut self) -> Result<(), RedisError> {
-        let users: Vec<UserId> = self.unwanted.iter().copied().collect();
+        let known = self.subscribed.keys().copied();
+        let users: Vec<UserId> = known
+            .filter(|user| !self.wanted.users.contains_key(user))
+            .collect();
         for some in users.chunks(BATCH) {
             let channels: Vec<String> = some.iter().copied().map(channel).collect();
             self.manager.unsubscribe(channels).await?;
             for user in some {
-                self.unwanted.remove(user);
+                self.subscribed.remove(user);
             }
         }
         Ok(())
     }
 
-    async fn subscribe(&mut self, users: Vec<UserId>) -> Result<(), RedisError> {
+    async fn subscribe(&mut self) -> Result<(), RedisError> {
+        let wanted = self.wanted.users.iter().map(|it| (*it.key(), *it.value()));
+        let users: Vec<(UserId, u64)> = wanted
+            .filter(|(user, wish)| self.subscribed.get(user) != Some(wish))
+            .collect();
         for some in users.chunks(BATCH) {
-            let channels: Vec<String> = some.iter().copied().map(channel).collect();
+            for (user, _) in some {
+                // Redis may do what fails here, and then has to be told when it is not wanted.
+                self.subscribed.entry(*user).or_default();
+            }
+            let channels: Vec<String> = some.iter().map(|(user, _)| channel(*user)).collect();
             self.manager.subscribe(channels).await?;
-            for user in some {
-                let _ = self.heard.try_send(Hint::Listening(*user));
+            for (user, wish) in some {
+                // Where there is no room for the hint, the next probe asks once more.
+                if self.heard.try_send(Hint::Listening(*user)).is_ok() {
+                    self.subscribed.insert(*user, *wish);
+                }
             }
         }
         Ok(())
@@ -301,7 +321,7 @@ impl Worker {
 
     /// Notes whether Redis answers; when it is back, listens anew for everybody who is wanted. The
     /// manager by itself would listen again for whoever was when Redis went.
-    async fn judge(&mut self, result: Result<(), RedisError>) {
+    fn judge(&mut self, result: Result<(), RedisError>) {
         let was = self.up.swap(result.is_ok(), Relaxed);
         match result {
             Err(error) if was => {
@@ -309,10 +329,10 @@ impl Worker {
             }
             Ok(()) if !was => {
                 tracing::info!("Redis answers");
-                let everybody = self.wanted.iter().copied().collect();
-                if self.subscribe(everybody).await.is_err() || self.unsubscribe().await.is_err() {
-                    self.up.store(false, Relaxed);
+                for wish in self.subscribed.values_mut() {
+                    *wish = 0;
                 }
+                self.wanted.changed.notify_one();
             }
             _ => {}
         }
@@ -393,6 +413,40 @@ mod tests {
         hints.up.store(false, Relaxed);
         hints.unlisten(user);
         eventually(&client, &channel(user), 0).await;
+    }
+
+    #[tokio::test]
+    async fn who_is_wanted_is_never_lost_however_much_waits() {
+        let url = std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
+            .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test");
+        let client = Client::open(url.as_str()).unwrap();
+        let (hints, mut heard) = Hints::start(&url, &Handle::current()).unwrap();
+        let user = |n: u128| UserId(Uuid::from_u128(u128::from(std::process::id()) << 64 | n));
+        // The worker shares this thread: it takes nothing before the test waits.
+        let log = LogHead {
+            epoch: Epoch(Uuid::from_u128(8)),
+            head_seq: 1,
+            floor_seq: 0,
+        };
+        let fill = || {
+            for _ in 0..=ROOM {
+                hints.publish(user(8), log);
+            }
+            assert_eq!(hints.texts.capacity(), 0);
+        };
+        fill();
+        hints.listen(user(9));
+        eventually(&client, &channel(user(9)), 1).await;
+        assert_eq!(heard.recv().await, Some(Hint::Listening(user(9))));
+        // A wish that takes the place of another is answered as well.
+        fill();
+        hints.unlisten(user(9));
+        hints.listen(user(9));
+        let answer = tokio::time::timeout(Duration::from_secs(10), heard.recv());
+        assert_eq!(answer.await.unwrap(), Some(Hint::Listening(user(9))));
+        fill();
+        hints.unlisten(user(9));
+        eventually(&client, &channel(user(9)), 0).await;
     }
 
     #[test]
