@@ -80,6 +80,9 @@ pub struct SyncLogJanitor {
     /// The same, to find who is in it.
     queued: HashSet<UserId>,
     round: Round,
+    /// Where the last round's look failed: the next goes on from there. One that failed there again
+    /// is followed by a whole one, so that no log keeps those before it from their turn.
+    broken_off: Option<UserId>,
     /// One step at a time, and a pause after it.
     busy: bool,
 }
@@ -107,6 +110,8 @@ impl SyncLogJanitor {
     const BUDGET: Duration = Duration::from_secs(5);
     /// Between two steps, which are the writer's for a few milliseconds each.
     const PAUSE: Duration = Duration::from_millis(20);
+    /// After a step that failed: the store may not serve at all.
+    const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
     /// Logs that are looked at together.
     const PAGE: u32 = 500;
     /// Users that may wait; the next round finds the others.
@@ -120,13 +125,14 @@ impl SyncLogJanitor {
             queue: VecDeque::new(),
             queued: HashSet::new(),
             round: Round::Over,
+            broken_off: None,
             busy: false,
         }
     }
 
     fn begin_round(&mut self, cx: &mut Cx<'_, Self>) {
         if self.round == Round::Over {
-            self.round = Round::At(None);
+            self.round = Round::At(self.broken_off);
         }
         self.work(cx);
     }
@@ -157,22 +163,24 @@ impl SyncLogJanitor {
         cx.spawn(
             async move { store.log_trim(deadline, user, rule, now).await },
             move |janitor, result, cx| {
-                janitor.trimmed(user, result);
-                janitor.pause(cx);
+                let pause = janitor.trimmed(user, result);
+                janitor.pause(pause, cx);
             },
         );
     }
 
-    fn trimmed(&mut self, user: UserId, result: Result<Trimmed, StoreError>) {
-        match result {
-            Ok(Trimmed { events, more }) => {
-                self.parts.metrics.trimmed.inc_by(events);
-                if more {
-                    self.enqueue(user);
-                }
-            }
-            Err(error) => self.failed(error),
+    /// What is wrong with one log must not keep the others from their turn; it has its own again in
+    /// the next round. Says how long to pause.
+    fn trimmed(&mut self, user: UserId, result: Result<Trimmed, StoreError>) -> Duration {
+        let Ok(Trimmed { events, more }) = result else {
+            self.parts.metrics.failures.inc();
+            return Self::PAUSE_AFTER_FAILURE;
+        };
+        self.parts.metrics.trimmed.inc_by(events);
+        if more {
+            self.enqueue(user);
         }
+        Self::PAUSE
     }
 
     /// Looks for logs that have something to delete.
@@ -186,45 +194,36 @@ impl SyncLogJanitor {
                     .logs_to_trim(deadline, after, Self::PAGE, rule, now)
                     .await
             },
-            |janitor, page, cx| {
-                janitor.looked(page);
-                janitor.pause(cx);
+            move |janitor, page, cx| {
+                janitor.looked(after, page);
+                janitor.pause(Self::PAUSE, cx);
             },
         );
     }
 
-    fn looked(&mut self, page: Result<TrimPage, StoreError>) {
-        match page {
-            Ok(TrimPage { users, next }) => {
-                for user in users {
-                    self.enqueue(user);
-                }
-                if next.is_none() {
-                    self.parts.metrics.rounds.inc();
-                }
-                self.round = next.map_or(Round::Over, |next| Round::At(Some(next)));
-            }
-            Err(error) => self.failed(error),
-        }
-    }
-
-    /// What is wrong with one log must not keep the others from their turn; a store that does not
-    /// serve is left in peace until the next round.
-    fn failed(&mut self, error: StoreError) {
-        self.parts.metrics.failures.inc();
-        let of_one_log = matches!(error, StoreError::Corrupt(_) | StoreError::Constraint(_));
-        if !of_one_log {
-            self.queue.clear();
-            self.queued.clear();
+    fn looked(&mut self, after: Option<UserId>, page: Result<TrimPage, StoreError>) {
+        let Ok(TrimPage { users, next }) = page else {
+            // A store that does not serve is left in peace until the next round.
+            self.parts.metrics.failures.inc();
             self.round = Round::Over;
+            self.broken_off = after.filter(|_| self.broken_off != after);
+            return;
+        };
+        for user in users {
+            self.enqueue(user);
         }
+        if next.is_none() {
+            self.parts.metrics.rounds.inc();
+        }
+        self.broken_off = None;
+        self.round = next.map_or(Round::Over, |next| Round::At(Some(next)));
     }
 
-    fn pause(&mut self, cx: &mut Cx<'_, Self>) {
+    fn pause(&self, pause: Duration, cx: &mut Cx<'_, Self>) {
         let delay = if self.queue.is_empty() && self.round == Round::Over {
             Duration::ZERO
         } else {
-            Self::PAUSE
+            pause
         };
         cx.after(delay, |janitor, cx| {
             janitor.busy = false;
@@ -267,5 +266,97 @@ impl Serve<Trim> for SyncLogJanitor {
         self.enqueue(user);
         self.work(cx);
         Reply::Now(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        actors::kernel::{Caps, Kernel, KernelMetrics, Place, RestartPolicy},
+        domain::clock::World,
+        store::tests::Bed,
+    };
+
+    fn parts(bed: &Bed) -> JanitorParts {
+        JanitorParts {
+            store: bed.store.clone(),
+            metrics: JanitorMetrics::default(),
+            // Events of the bed are old, whenever this runs.
+            rule: Retention {
+                max_age: TimeDelta::days(-10_000),
+                min_age: TimeDelta::days(-10_000),
+                max_events: 2,
+                min_events: 1,
+            },
+            period: Duration::from_millis(50),
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_log_that_cannot_be_trimmed_keeps_no_other_from_its_turn() {
+        let bed = Bed::sqlite().await;
+        let mut users = Vec::new();
+        for _ in 0..3 {
+            let user = bed.user().await.user.id;
+            bed.favorites(user, 5).await;
+            users.push(user);
+        }
+        // The one that a look finds first.
+        users.sort_unstable_by_key(|user| user.0);
+        let sql = format!(
+            "CREATE TRIGGER broken BEFORE DELETE ON sync_events WHEN OLD.user_id = x'{}'
+             BEGIN SELECT RAISE(ABORT, 'broken'); END",
+            users[0].0.simple()
+        );
+        bed.sql(&sql).await.unwrap();
+        let place = Place {
+            caps: Caps {
+                commands: 64,
+                reads: 64,
+            },
+            policy: RestartPolicy::ROOT,
+        };
+        let metrics =
+            KernelMetrics::register(&mut prometheus_client::registry::Registry::default());
+        let parts = parts(&bed);
+        let janitor = Kernel::new(World::system(), metrics)
+            .start(place, move || SyncLogJanitor::new(parts.clone()));
+        let deadline = bed.soon();
+        loop {
+            let view = janitor.observe(bed.soon()).await.unwrap();
+            if view["rounds"].as_u64() > Some(1) {
+                assert!(view["failures"].as_u64() > Some(0), "{view}");
+                break;
+            }
+            assert!(World::system().instant() < deadline, "{view}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let heads = bed.store.log_heads(bed.soon(), &users).await.unwrap();
+        for (user, log) in heads {
+            assert_eq!(log.floor_seq == 0, user == users[0], "{user} {log:?}");
+        }
+        bed.done().await;
+    }
+
+    #[actix_rt::test]
+    async fn a_round_goes_on_where_a_look_failed_and_then_begins_anew() {
+        let bed = Bed::sqlite().await;
+        let mut janitor = SyncLogJanitor::new(parts(&bed));
+        let (at, waits) = (Some(UserId(Uuid::from_u128(1))), UserId(Uuid::from_u128(2)));
+        janitor.enqueue(waits);
+        for next in [at, None, at] {
+            janitor.round = Round::At(at);
+            janitor.looked(at, Err(StoreError::Deadline));
+            assert_eq!((janitor.round, janitor.broken_off), (Round::Over, next));
+            assert_eq!(janitor.queue, [waits]);
+        }
+        let (users, next) = (Vec::new(), None);
+        janitor.looked(at, Ok(TrimPage { users, next }));
+        assert_eq!((janitor.round, janitor.broken_off), (Round::Over, None));
+        bed.done().await;
     }
 }

@@ -184,7 +184,7 @@ impl Bed {
     }
 
     /// Runs SQL beside the store.
-    pub(super) async fn sql(&self, sql: &str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn sql(&self, sql: &str) -> Result<(), sqlx::Error> {
         let sql = AssertSqlSafe(sql.to_owned());
         match &self.store.inner.db {
             Db::Postgres(pool) => sqlx::raw_sql(sql).execute(pool).await.map(|_| ()),
