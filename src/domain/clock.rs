@@ -8,8 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uuid::Uuid;
+
+/// How much longer than their time rows are kept that would be missed: more than a clock that is
+/// wrong, and goes right again, is believed to be ahead.
+pub const CLOCK_MARGIN: TimeDelta = TimeDelta::hours(48);
 
 /// Reads the wall clock and the monotonic clock.
 pub trait Clock: Send + Sync {

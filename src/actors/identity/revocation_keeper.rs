@@ -151,13 +151,16 @@ impl RevocationKeeper {
         // Tokens are over by the clock of the node that checks them, revocations by that of the
         // node that wrote them.
         let now = cx.world.now() - Self::OVERLAP;
-        self.published.sweep(now);
         let store = self.store.clone();
         let deadline = cx.world.instant() + Self::BUDGET;
         cx.spawn(
             async move { store.expired_sweep(deadline, now).await },
-            |keeper, result, _| match result {
-                Ok(rows) => tracing::debug!(rows, "swept codes, tickets and revocations"),
+            move |keeper, result, _| match result {
+                Ok(rows) => {
+                    // Not before what is stored: a poll would bring it back.
+                    keeper.published.sweep(now);
+                    tracing::debug!(rows, "swept codes, tickets and revocations");
+                }
                 Err(_) => keeper.failed += 1,
             },
         );

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 use uuid::Uuid;
 
 use super::token::Caller;
+use crate::domain::clock::CLOCK_MARGIN;
 
 /// Tokens of `subject` below `min_version` are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +77,10 @@ impl RevocationSet {
         }
     }
 
-    /// Forgets what is over at `now`.
+    /// Forgets what is over at `now` by the [`CLOCK_MARGIN`]: `now` may be of a clock that is ahead.
     pub fn sweep(&self, now: DateTime<Utc>) {
-        self.entries.retain(|_, (_, expires_at)| *expires_at > now);
+        let over = now - CLOCK_MARGIN;
+        self.entries.retain(|_, (_, expires_at)| *expires_at > over);
     }
 
     /// How many are in force.
@@ -169,7 +171,7 @@ mod tests {
         assert!(!set.add(&revocation(DEVICE, 3, 100)), "older");
         assert_eq!(set.refusal(&caller(0, 4)), Some(Refusal::TokenOver));
         assert!(!set.add(&revocation(DEVICE, 1, 2000)), "only lasts longer");
-        set.sweep(at(900));
+        set.sweep(at(900) + CLOCK_MARGIN);
         assert_eq!(set.refusal(&caller(0, 4)), Some(Refusal::TokenOver));
         assert!(set.add(&revocation(DEVICE, 6, 10)));
         assert_eq!(set.refusal(&caller(0, 5)), Some(Refusal::TokenOver));
@@ -177,14 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_is_forgotten_at_its_end() {
+    fn what_is_over_is_forgotten_some_time_after_its_end() {
         let set = set(&[revocation(DEVICE, 5, 900), revocation(USER, 5, 901)]);
-        set.sweep(at(899));
+        set.sweep(at(899) + CLOCK_MARGIN);
         assert_eq!(set.len(), 2);
-        set.sweep(at(900));
+        set.sweep(at(900) + CLOCK_MARGIN);
         assert_eq!(set.len(), 1);
-        set.sweep(at(901));
+        set.sweep(at(901) + CLOCK_MARGIN);
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_is_a_day_ahead_makes_no_revoked_token_good_again() {
+        let set = set(&[revocation(DEVICE, Revocation::ALL, 960)]);
+        set.sweep(at(1) + TimeDelta::days(1));
+        assert_eq!(set.refusal(&caller(0, 4)), Some(Refusal::DeviceRemoved));
     }
 
     #[test]
@@ -202,7 +211,7 @@ mod tests {
                             news.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                         }
                         let _ = set.refusal(&caller(0, 0));
-                        set.sweep(at(0));
+                        set.sweep(at(0) + CLOCK_MARGIN);
                     }
                 });
             }
@@ -213,7 +222,7 @@ mod tests {
             set.refusal(&caller(0, VERSIONS - 1)),
             Some(Refusal::TokenOver)
         );
-        set.sweep(at(VERSIONS - 1));
+        set.sweep(at(VERSIONS - 1) + CLOCK_MARGIN);
         assert_eq!(set.len(), 1, "the latest end stays");
     }
 }

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{
+        clock::CLOCK_MARGIN,
         identity::{Device, Revocation, User},
         ids::{DeviceId, UserId},
     },
@@ -94,7 +95,8 @@ impl Store {
         .await
     }
 
-    /// Deletes codes, tickets and revocations that are over at `now`; says how many.
+    /// Deletes tickets that are over at `now`, and codes and revocations that are over by the
+    /// [`CLOCK_MARGIN`]; says how many. A ticket that goes too early is only asked for again.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -147,17 +149,18 @@ impl Command for Sweep {
     type Out = u64;
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Failed> {
+        let over = self.now - CLOCK_MARGIN;
         // A phone's row also remembers its cool-down and how many codes it was sent.
         let mut rows = on_tx!(tx, conn => sqlx::query(
             "DELETE FROM sms_codes
              WHERE expires_at <= $1 AND sent_at <= $2 AND counted_since <= $2")
-            .bind(self.now).bind(self.now - COUNTED).execute(conn).await?.rows_affected());
-        for sql in [
-            "DELETE FROM sync_tickets WHERE expires_at <= $1",
-            "DELETE FROM revocations WHERE expires_at <= $1",
+            .bind(over).bind(over - COUNTED).execute(conn).await?.rows_affected());
+        for (sql, until) in [
+            ("DELETE FROM sync_tickets WHERE expires_at <= $1", self.now),
+            ("DELETE FROM revocations WHERE expires_at <= $1", over),
         ] {
             rows += on_tx!(tx, conn => sqlx::query(sql)
-                .bind(self.now).execute(conn).await?.rows_affected());
+                .bind(until).execute(conn).await?.rows_affected());
         }
         Ok(rows)
     }
