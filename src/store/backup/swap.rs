@@ -3,7 +3,8 @@
 //! The new database is built beside the old one as `….restoring`. Its renaming to
 //! `….restored-<time>` decides: a crash before leaves the old database, a crash after it the new
 //! one, which whoever opens the folder next puts in place. The old one is kept, with its
-//! write-ahead log, as `….before-restore-<time>`. The caller holds the folder's lock.
+//! write-ahead log or rollback journal, as `….before-restore-<time>`. The caller holds the folder's
+//! lock.
 
 use std::{
     ffi::OsString,
@@ -66,10 +67,12 @@ fn decided(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// What is renamed to what, in order. Each may have happened already.
-fn moves(path: &Path, stamp: &str) -> [(PathBuf, PathBuf); 3] {
+fn moves(path: &Path, stamp: &str) -> [(PathBuf, PathBuf); 4] {
     let kept = kept(path, stamp);
     [
-        // Before the database that it belongs to: the new one must never meet it.
+        // Before the database that they belong to: the new one must never meet them. A journal is
+        // there when a write outside the write-ahead log was interrupted.
+        (beside(path, "-journal"), beside(&kept, "-journal")),
         (beside(path, "-wal"), beside(&kept, "-wal")),
         (path.to_path_buf(), kept),
         (
@@ -108,8 +111,8 @@ fn settle_files(path: &Path) -> io::Result<()> {
     };
     // An index of the write-ahead log, made anew by whoever opens it.
     remove_if_there(&beside(path, "-shm"))?;
-    let [wal, old, new] = moves(path, &stamp);
-    for (from, to) in [wal, old] {
+    let [journal, wal, old, new] = moves(path, &stamp);
+    for (from, to) in [journal, wal, old] {
         rename_if_there(&from, &to)?;
     }
     sync_folder_of(path)?;
@@ -166,8 +169,14 @@ mod tests {
         (folder, db)
     }
 
-    const OLD: [(&str, &str); 3] = [("db", "old"), ("db-wal", "old wal"), ("db-shm", "shm")];
-    const AFTER: [&str; 3] = [
+    const OLD: [(&str, &str); 4] = [
+        ("db", "old"),
+        ("db-journal", "old journal"),
+        ("db-wal", "old wal"),
+        ("db-shm", "shm"),
+    ];
+    const AFTER: [&str; 4] = [
+        "db.before-restore-7-journal=old journal",
         "db.before-restore-7-wal=old wal",
         "db.before-restore-7=old",
         "db=new",
@@ -193,20 +202,25 @@ mod tests {
         settle(&db).unwrap();
         assert_eq!(
             files(folder.path()),
-            ["db-shm=shm", "db-wal=old wal", "db=old"]
+            [
+                "db-journal=old journal",
+                "db-shm=shm",
+                "db-wal=old wal",
+                "db=old"
+            ]
         );
 
-        for done in 0..=3 {
+        for done in 0..=4 {
             let (folder, db) = folder_with(&OLD);
             fs::write(folder.path().join("db.restored-7"), "new").unwrap();
             for (from, to) in moves(&db, "7").into_iter().take(done) {
                 fs::rename(from, to).unwrap();
             }
-            assert_eq!(check_settled(&db).is_err(), done < 3);
+            assert_eq!(check_settled(&db).is_err(), done < 4);
             settle(&db).unwrap();
             let mut after = files(folder.path());
             // Nobody reads it without the log that it indexes.
-            after.retain(|it| it != "db-shm=shm" || done < 3);
+            after.retain(|it| it != "db-shm=shm" || done < 4);
             assert_eq!(after, AFTER, "after {done} steps");
         }
     }
