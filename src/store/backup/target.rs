@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
     io::{self, BufWriter, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -13,6 +13,8 @@ use super::{BackupError, swap::sync_folder_of};
 pub(super) struct Target {
     path: PathBuf,
     part: PathBuf,
+    /// The same open file as the caller's: locked until this is dropped.
+    _lock: File,
     kept: bool,
 }
 
@@ -22,34 +24,49 @@ const MODE: u32 = 0o600;
 impl Target {
     /// Opens `….part`. With `replace` the name may be taken.
     pub(super) fn open(path: &Path, replace: bool) -> Result<(Self, BufWriter<File>), BackupError> {
-        if path.is_dir() || (path.exists() && !replace) {
-            return Err(BackupError::Exists(path.to_path_buf()));
-        }
+        Self::open_with(path, replace, open_part)
+    }
+
+    fn open_with(
+        path: &Path,
+        replace: bool,
+        mut open: impl FnMut(&Path) -> io::Result<File>,
+    ) -> Result<(Self, BufWriter<File>), BackupError> {
+        let free = || {
+            if path.is_dir() || (path.exists() && !replace) {
+                return Err(BackupError::Exists(path.to_path_buf()));
+            }
+            Ok(())
+        };
+        free()?;
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
         let failed = || BackupError::file(&part);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(MODE)
-            .open(&part)
-            .map_err(failed())?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(BackupError::Busy(path.to_path_buf())),
-            Err(TryLockError::Error(e)) => return Err(failed()(e)),
-        }
+        let file = loop {
+            let file = open(&part).map_err(failed())?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(BackupError::Busy(path.to_path_buf())),
+                Err(TryLockError::Error(e)) => return Err(failed()(e)),
+            }
+            // Another backup may have ended since it was opened: then it is that one's whole file,
+            // or none any more.
+            if is_at(&file, &part).map_err(failed())? {
+                break file;
+            }
+        };
+        let target = Self {
+            path: path.to_path_buf(),
+            _lock: file.try_clone().map_err(failed())?,
+            part: part.clone(),
+            kept: false,
+        };
+        free()?;
         // One that a crash left may be longer, and another's to read.
         file.set_permissions(Permissions::from_mode(MODE))
             .and_then(|()| file.set_len(0))
             .map_err(failed())?;
-        let target = Self {
-            path: path.to_path_buf(),
-            part,
-            kept: false,
-        };
         Ok((target, BufWriter::new(file)))
     }
 
@@ -66,6 +83,25 @@ impl Target {
         let bytes = finish().map_err(BackupError::file(&self.part))?;
         self.kept = true;
         Ok(bytes)
+    }
+}
+
+fn open_part(part: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(MODE)
+        .open(part)
+}
+
+/// Whether the path still names this open file.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -119,5 +155,48 @@ mod tests {
         target.keep(file).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(Target::open(folder.path(), true).is_err(), "a folder");
+    }
+
+    #[test]
+    fn a_backup_that_ended_meanwhile_is_left_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b");
+        for replace in [true, false] {
+            // The second opens the file of the first, which ends before the second asks for the lock.
+            let (first, mut file) = Target::open(&path, true).unwrap();
+            file.write_all(b"first").unwrap();
+            let mut first = Some((first, file));
+            let second = Target::open_with(&path, replace, |part| {
+                let opened = open_part(part);
+                if let Some((first, file)) = first.take() {
+                    first.keep(file).unwrap();
+                }
+                opened
+            });
+            assert_eq!(fs::read(&path).unwrap(), b"first");
+            match second {
+                Ok((second, mut file)) if replace => {
+                    file.write_all(b"second").unwrap();
+                    second.keep(file).unwrap();
+                    assert_eq!(fs::read(&path).unwrap(), b"second");
+                }
+                Ok(_) => panic!("the first is not to be replaced"),
+                Err(e) => assert!(!replace && matches!(e, BackupError::Exists(_)), "{e}"),
+            }
+            assert!(!folder.path().join("b.part").exists());
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_that_failed_holds_the_lock_until_its_file_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b");
+        let (failed, file) = Target::open(&path, false).unwrap();
+        drop(file);
+        let second = Target::open(&path, false).map(|_| ()).unwrap_err();
+        assert!(matches!(second, BackupError::Busy(_)), "{second}");
+        drop(failed);
+        assert!(Target::open(&path, false).is_ok());
     }
 }
