@@ -235,6 +235,8 @@ impl Backup<'_> {
         migrate_within(&mut tx, None).await?;
         let renewed = renew(&mut tx, world, how.sign_out_everyone).await;
         renewed.map_err(not_renewed)?;
+        // One may have been started since.
+        no_server(&mut tx).await?;
         tx.commit().await.map_err(broken)?;
         // What was restored is durable; how the connection ends does not matter.
         let _ = conn.close().await;
@@ -278,19 +280,10 @@ async fn make_room(tx: &mut Tx<'_>, replace: bool) -> Result<(), BackupError> {
     {
         return Err(BackupError::NotOurs((*name).to_owned()));
     }
+    no_server(tx).await?;
     let Tx::Postgres(conn) = tx else {
         return Ok(());
     };
-    let servers: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = 'listen-stream'",
-    )
-    .fetch_one(&mut **conn)
-    .await
-    .map_err(broken())?;
-    if servers > 0 {
-        return Err(BackupError::InUse(servers));
-    }
     if there.contains(&"users") {
         let users = sqlx::query("SELECT 1 FROM users LIMIT 1").persistent(false);
         let users = users.fetch_optional(&mut **conn).await.map_err(broken())?;
@@ -303,6 +296,30 @@ async fn make_room(tx: &mut Tx<'_>, replace: bool) -> Result<(), BackupError> {
         let drop = AssertSqlSafe(format!("DROP TABLE {name}"));
         let dropped = sqlx::query(drop).execute(&mut **conn).await;
         dropped.map_err(BackupError::database(format!("cannot replace {name}")))?;
+    }
+    Ok(())
+}
+
+/// Refuses a database to which servers are connected.
+async fn no_server(tx: &mut Tx<'_>) -> Result<(), BackupError> {
+    let Tx::Postgres(conn) = tx else {
+        return Ok(());
+    };
+    let broken = || BackupError::database("cannot look for servers");
+    // Within a transaction the first look is kept.
+    sqlx::query("SELECT pg_stat_clear_snapshot()")
+        .execute(&mut **conn)
+        .await
+        .map_err(broken())?;
+    let servers: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'listen-stream'",
+    )
+    .fetch_one(&mut **conn)
+    .await
+    .map_err(broken())?;
+    if servers > 0 {
+        return Err(BackupError::InUse(servers));
     }
     Ok(())
 }

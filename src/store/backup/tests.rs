@@ -510,6 +510,52 @@ async fn a_database_of_another_program_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_came_during_the_restore_is_not_restored_under() {
+    let bed = Bed::postgres().await;
+    let newest = migrate::newest();
+    let content = Draw::new().content(newest, tables_of(newest).await, 3);
+    restored(&bed, &content).await.unwrap();
+    let before = exported(&bed).await;
+    let Database::Postgres(url) = &bed.config.database else {
+        unreachable!()
+    };
+    let connect = |name| crate::store::open::postgres_alone(url, name, &bed.world);
+    // The restore has counted and waits for this reader; then a server comes.
+    let mut reader = connect("psql").await.unwrap();
+    let mut reading = reader.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE users IN ACCESS SHARE MODE")
+        .execute(&mut *reading)
+        .await
+        .unwrap();
+    let come = async {
+        let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+             WHERE NOT granted AND application_name = 'listen-stream restore'
+                 AND datname = current_database()";
+        let mut beside = connect("psql").await.unwrap();
+        loop {
+            let n: i64 = sqlx::query_scalar(waiting)
+                .fetch_one(&mut beside)
+                .await
+                .unwrap();
+            if n > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        let server = connect("listen-stream").await.unwrap();
+        reading.rollback().await.unwrap();
+        server
+    };
+    let (refused, server) = tokio::join!(restored(&bed, &content), come);
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, BackupError::InUse(1)), "{refused}");
+    assert_eq!(exported(&bed).await, before);
+    server.close().await.unwrap();
+    restored(&bed, &content).await.unwrap();
+    bed.done().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_anywhere_is_found() {
     let newest = migrate::newest();
     let content = Draw::new().content(newest, tables_of(newest).await, 1);
