@@ -23,6 +23,13 @@ pub enum BackupError {
         .0.display()
     )]
     Unfinished(PathBuf),
+    /// A restore put another database there while a backup began.
+    #[error(
+        "a restore put another database at {} meanwhile: nothing was written, try again when it is \
+         done",
+        .0.display()
+    )]
+    Replaced(PathBuf),
     /// The database failed.
     #[error("{what}: the database says: {reason}")]
     Database {

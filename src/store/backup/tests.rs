@@ -556,6 +556,38 @@ async fn a_server_that_came_during_the_restore_is_not_restored_under() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_meets_a_restore_is_refused() {
+    let bed = Bed::sqlite().await;
+    let newest = migrate::newest();
+    let content = Draw::new().content(newest, tables_of(newest).await, 1);
+    let Database::Sqlite(path) = &bed.config.database else {
+        unreachable!()
+    };
+    let failed = async |conn: &mut Conn| {
+        let made = export(conn, &bed.world, Vec::new(), |e| panic!("{e}")).await;
+        let refused = made.map(|_| ()).unwrap_err();
+        assert!(matches!(refused, BackupError::Replaced(_)), "{refused}");
+        assert!(refused.to_string().contains("try again"), "{refused}");
+    };
+    // Done since the file was opened.
+    let mut conn = Conn::reading(&bed.config.database, &bed.world)
+        .await
+        .unwrap();
+    restored(&bed, &content).await.unwrap();
+    failed(&mut conn).await;
+    // Decided, and not done yet.
+    let mut conn = Conn::reading(&bed.config.database, &bed.world)
+        .await
+        .unwrap();
+    let mut decided = path.clone().into_os_string();
+    decided.push(".restored-7");
+    std::fs::write(&decided, "").unwrap();
+    failed(&mut conn).await;
+    std::fs::remove_file(&decided).unwrap();
+    exported(&bed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_anywhere_is_found() {
     let newest = migrate::newest();
     let content = Draw::new().content(newest, tables_of(newest).await, 1);
