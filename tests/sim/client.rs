@@ -15,6 +15,10 @@ use crate::{
     queue::Ms,
 };
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they vary independently of one another"
+)]
 #[derive(Debug)]
 pub struct Client {
     pub user: usize,

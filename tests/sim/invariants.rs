@@ -37,7 +37,7 @@ pub fn not_again(above: i64, seq: i64) -> Verdict {
 }
 
 /// What is in flight is within the window; one event always is.
-pub fn within_window(events: usize, bytes: u64, window: &Window) -> Verdict {
+pub fn within_window(events: usize, bytes: u64, window: Window) -> Verdict {
     let fits =
         events <= window.events as usize && (events <= 1 || bytes <= u64::from(window.bytes));
     must(fits, || {
@@ -46,7 +46,7 @@ pub fn within_window(events: usize, bytes: u64, window: &Window) -> Verdict {
 }
 
 /// What waits unread for a connection is bounded, however little is taken of it.
-pub fn bounded(unread: usize, window: &Window, side_frames: usize) -> Verdict {
+pub fn bounded(unread: usize, window: Window, side_frames: usize) -> Verdict {
     // A welcome, two resyncs, pings until the heartbeat ends it, answers of one step, a farewell.
     const REST: usize = 16;
     let bound = window.events as usize + side_frames + REST;

@@ -5,30 +5,40 @@
 //! | file | what it has |
 //! |---|---|
 //! | `plan.rs` | what a seed stands for: the setup, and what is done when |
-//! | `world.rs`, `queue.rs`, `rng.rs` | the world, its clock, its chances |
-//! | `ops.rs` | what the plan does to it |
-//! | `node.rs`, `server.rs`, `work.rs` | nodes: the shell around the core, as `src/actors` is; what they ask of the database |
-//! | `db.rs` | the database, as `src/store` uses it |
-//! | `client.rs`, `clients.rs` | clients, as `docs/protocol.md` asks for |
+//! | `world.rs`, `happening.rs`, `queue.rs`, `rng.rs` | the world, what happens in it, its clock, its chances |
+//! | `ops.rs`, `lives.rs` | what the plan does to it; how sessions and nodes end |
+//! | `node.rs`, `server.rs`, `attach.rs`, `hear.rs`, `talk.rs`, `answers.rs`, `keepers.rs` | nodes: the shell around the core, as `src/actors` is |
+//! | `db.rs`, `work.rs` | the database, as `src/store` uses it; what is asked of it, run and answered |
+//! | `client.rs`, `clients.rs`, `connect.rs`, `reload.rs` | clients, as `docs/protocol.md` asks for |
 //! | `wire.rs`, `frames.rs` | connections, and what the judge saw on them |
-//! | `invariants.rs` | what must hold, asked at every step |
+//! | `invariants.rs`, `judge.rs` | what must hold, asked at every step |
 //! | `search.rs` | many seeds; a failing plan made smaller |
 //!
 //! `make sim SEED=… RUNS=… KEEP=…` chooses schedules, and the steps of one.
 
+mod answers;
+mod attach;
 mod client;
 mod clients;
+mod connect;
 mod db;
 mod frames;
+mod happening;
+mod hear;
 mod invariants;
+mod judge;
+mod keepers;
+mod lives;
 mod node;
 mod ops;
 mod plan;
 mod queue;
+mod reload;
 mod rng;
 mod search;
 mod server;
 mod stats;
+mod talk;
 mod wire;
 mod work;
 mod world;

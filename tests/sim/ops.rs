@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use crate::{
     frames::{self, Up},
+    happening::{Happening, Timer},
     node::Command,
     plan::{Leave, OddAck, Op},
     queue::{Ms, SECOND},
     server::client_device_id,
-    world::{Happening, Timer, World},
+    world::World,
 };
 
 impl World {
@@ -100,6 +101,18 @@ impl World {
     pub fn command(&mut self, node: usize, user: usize, command: Command) {
         let session = &mut self.nodes[node].sessions[user];
         if session.up && session.commands.len() < 32 {
+            session.commands.push_back(command);
+            self.next_command(node, user);
+        }
+    }
+
+    /// A client acks by REST.
+    pub fn rest_ack(&mut self, device: usize, node: usize, at: Position) {
+        let user = self.clients[device].user;
+        let session = &mut self.nodes[node].sessions[user];
+        if session.up && session.commands.len() < 32 {
+            self.clients[device].waits_for += 1;
+            let command = Command::Ack { device, at };
             session.commands.push_back(command);
             self.next_command(node, user);
         }

@@ -289,39 +289,59 @@ fn setup(rng: &mut Rng) -> Setup {
     }
 }
 
+/// What an op chooses from.
+struct Draw {
+    device: usize,
+    node: usize,
+    user: usize,
+    byte: u8,
+    /// Times, up to that of the whole schedule and much shorter.
+    long: Ms,
+    short: Ms,
+}
+
 /// The ops of a plan, each kind as often as it says; those of trouble that the plan does not have
 /// are commits.
 fn op(setup: &Setup, rng: &mut Rng) -> Op {
-    let (device, node) = (rng.index(setup.devices()), rng.index(2));
-    let user = rng.index(setup.users.len());
-    let byte = u8::try_from(rng.below(256)).unwrap_or(0);
+    let it = Draw {
+        device: rng.index(setup.devices()),
+        node: rng.index(2),
+        user: rng.index(setup.users.len()),
+        byte: u8::try_from(rng.below(256)).unwrap_or(0),
+        long: rng.between(100, 1 + setup.horizon),
+        short: [3, 30, 300, 3000][rng.index(4)],
+    };
     let commit = Op::Commit {
-        user,
-        node,
-        count: byte % 4 + 1,
+        user: it.user,
+        node: it.node,
+        count: it.byte % 4 + 1,
         size: [0, 0, 30, 120][rng.index(4)],
     };
-    let long = rng.between(100, 1 + setup.horizon);
-    let short = [3, 30, 300, 3000][rng.index(4)];
     let (fault, op) = match rng.below(100) {
-        0..23 => return commit,
-        23..26 => (Fault::Rest, Op::Race { device }),
-        26..31 => (
-            Fault::Rest,
-            Op::RestRead {
+        0..24 => return commit,
+        roll @ 24..67 => of_clients(roll, &it, rng),
+        roll => of_nodes(roll, &it),
+    };
+    if setup.has(fault) { op } else { commit }
+}
+
+fn of_clients(roll: u64, it: &Draw, rng: &mut Rng) -> (Fault, Op) {
+    let (device, node, byte, ms) = (it.device, it.node, it.byte, it.long);
+    match roll {
+        24..27 => (Fault::Rest, Op::Race { device }),
+        27..32 => {
+            let times = byte % 12 + 1;
+            let read = Op::RestRead {
                 device,
                 node,
-                times: byte % 12 + 1,
-            },
-        ),
-        31..36 => (
-            Fault::Rest,
-            Op::RestAck {
-                device,
-                node,
-                back: byte,
-            },
-        ),
+                times,
+            };
+            (Fault::Rest, read)
+        }
+        32..36 => {
+            let back = byte;
+            (Fault::Rest, Op::RestAck { device, node, back })
+        }
         36..40 => {
             let how = match byte % 8 {
                 0..2 => OddAck::Beyond(byte),
@@ -337,62 +357,45 @@ fn op(setup: &Setup, rng: &mut Rng) -> Op {
         }
         47..50 => (Fault::Network, Op::Switch { device }),
         50..54 => (Fault::Forget, Op::Forget { device, back: byte }),
-        54..58 => (Fault::Slow, Op::Pause { device, ms: long }),
-        58..60 => (Fault::Manners, Op::Mute { device, ms: long }),
-        60..62 => (Fault::Manners, Op::Silent { device, ms: long }),
+        54..58 => (Fault::Slow, Op::Pause { device, ms }),
+        58..60 => (Fault::Manners, Op::Mute { device, ms }),
+        60..62 => (Fault::Manners, Op::Silent { device, ms }),
         62..64 => (Fault::Tokens, Op::Expire { device }),
-        64..67 => (
-            Fault::Side,
-            Op::Signal {
-                device,
-                count: byte % 40 + 1,
-            },
-        ),
-        67..71 => (
-            Fault::Sessions,
-            Op::CrashSession {
-                node,
-                user,
-                ms: short,
-            },
-        ),
-        71..74 => (
-            Fault::Stalls,
-            Op::Stall {
-                node,
-                user,
-                ms: long / 2,
-            },
-        ),
+        _ => {
+            let count = byte % 40 + 1;
+            (Fault::Side, Op::Signal { device, count })
+        }
+    }
+}
+
+fn of_nodes(roll: u64, it: &Draw) -> (Fault, Op) {
+    let (node, user, long, short) = (it.node, it.user, it.long, it.short);
+    match roll {
+        67..71 => {
+            let ms = short;
+            (Fault::Sessions, Op::CrashSession { node, user, ms })
+        }
+        71..74 => {
+            let ms = long / 2;
+            (Fault::Stalls, Op::Stall { node, user, ms })
+        }
         74..76 => (Fault::Keepers, Op::CrashKeeper { node }),
         76..79 => {
-            let heard = byte < 128;
-            (
-                Fault::Nodes,
-                Op::CrashNode {
-                    node,
-                    ms: short * 10,
-                    heard,
-                },
-            )
+            let (ms, heard) = (short * 10, it.byte < 128);
+            (Fault::Nodes, Op::CrashNode { node, ms, heard })
         }
-        79..80 => (
-            Fault::Nodes,
-            Op::Drain {
-                node,
-                ms: short * 10,
-            },
-        ),
+        79..80 => {
+            let ms = short * 10;
+            (Fault::Nodes, Op::Drain { node, ms })
+        }
         80..82 => (Fault::Store, Op::StoreDown { ms: long / 2 }),
         82..84 => (Fault::Store, Op::StoreSlow { ms: long }),
         84..87 => (Fault::Hints, Op::HintsLost { ms: long }),
         87..93 => (Fault::Trim, Op::Trim),
         93..96 => (Fault::Restore, Op::Backup),
-        96..99 => {
-            let offline = byte < 160;
+        _ => {
+            let offline = it.byte < 160;
             (Fault::Restore, Op::Restore { offline })
         }
-        _ => return commit,
-    };
-    if setup.has(fault) { op } else { commit }
+    }
 }

@@ -104,6 +104,10 @@ impl Facts {
 }
 
 /// A connection.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they vary independently of one another"
+)]
 #[derive(Debug)]
 pub struct Wire {
     pub device: usize,
