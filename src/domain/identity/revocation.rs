@@ -31,6 +31,13 @@ impl Revocation {
     pub fn life(access_life: TimeDelta) -> TimeDelta {
         access_life + TimeDelta::minutes(1)
     }
+
+    /// When a revocation at `now` is over, of a subject whose newest token was made at `made_at`. That
+    /// may be later than now: clocks are set right, and the token would come back to life.
+    #[must_use]
+    pub fn end(now: DateTime<Utc>, made_at: DateTime<Utc>, life: TimeDelta) -> DateTime<Utc> {
+        now.max(made_at) + life
+    }
 }
 
 /// How a token was revoked.
@@ -176,6 +183,13 @@ mod tests {
         assert!(set.add(&revocation(DEVICE, 6, 10)));
         assert_eq!(set.refusal(&caller(0, 5)), Some(Refusal::TokenOver));
         assert_eq!(set.len(), 1);
+    }
+
+    #[test]
+    fn a_revocation_outlives_a_token_of_a_clock_that_was_ahead() {
+        let life = TimeDelta::seconds(60);
+        assert_eq!(Revocation::end(at(100), at(90), life), at(160));
+        assert_eq!(Revocation::end(at(100), at(3700), life), at(3760));
     }
 
     #[test]

@@ -124,16 +124,16 @@ impl Command for Remove {
         if log_lock(tx, self.user).await?.is_none() {
             return Ok(None);
         }
-        let removed = on_tx!(tx, conn => sqlx::query(
-            "DELETE FROM devices WHERE id = $1 AND user_id = $2")
-            .bind(self.device).bind(self.user).execute(conn).await?.rows_affected());
-        if removed == 0 {
+        let made_at: Option<DateTime<Utc>> = on_tx!(tx, conn => sqlx::query_scalar(
+            "DELETE FROM devices WHERE id = $1 AND user_id = $2 RETURNING refreshed_at")
+            .bind(self.device).bind(self.user).fetch_optional(conn).await?);
+        let Some(made_at) = made_at else {
             return Ok(None);
-        }
+        };
         let revocation = Revocation {
             subject: self.device.0,
             min_version: Revocation::ALL,
-            expires_at: self.now + self.revocation_life,
+            expires_at: Revocation::end(self.now, made_at, self.revocation_life),
         };
         revocation_put(tx, &revocation, self.now).await?;
         Ok(Some(revocation))

@@ -253,7 +253,7 @@ impl Login {
         session.revocations.push(Revocation {
             subject: before.id.0,
             min_version: session.device_version,
-            expires_at: self.now + self.revocation_life,
+            expires_at: Revocation::end(self.now, before.last_active_at, self.revocation_life),
         });
         Ok(())
     }
@@ -265,12 +265,13 @@ impl Login {
         session: &mut Session,
     ) -> Result<(), Failed> {
         if let Some(id) = removed {
-            on_tx!(tx, conn => sqlx::query("DELETE FROM devices WHERE id = $1")
-                .bind(id).execute(conn).await?.rows_affected());
+            let made_at: DateTime<Utc> = on_tx!(tx, conn => sqlx::query_scalar(
+                "DELETE FROM devices WHERE id = $1 RETURNING refreshed_at")
+                .bind(id).fetch_one(conn).await?);
             session.revocations.push(Revocation {
                 subject: id.0,
                 min_version: Revocation::ALL,
-                expires_at: self.now + self.revocation_life,
+                expires_at: Revocation::end(self.now, made_at, self.revocation_life),
             });
         }
         let device = &session.device;

@@ -146,14 +146,14 @@ impl Rotate {
 
     /// Ends the device's session: somebody holds a token that was used before.
     async fn sign_out(&self, tx: &mut Tx<'_>) -> Result<Revocation, Failed> {
-        let version: i64 = on_tx!(tx, conn => sqlx::query_scalar(
+        let (version, made_at): (i64, DateTime<Utc>) = on_tx!(tx, conn => sqlx::query_as(
             "UPDATE devices SET refresh_token_hash = NULL, session_version = session_version + 1
-             WHERE id = $1 RETURNING session_version")
+             WHERE id = $1 RETURNING session_version, refreshed_at")
             .bind(self.token.device).fetch_one(conn).await?);
         let revocation = Revocation {
             subject: self.token.device.0,
             min_version: version,
-            expires_at: self.now + self.revocation_life,
+            expires_at: Revocation::end(self.now, made_at, self.revocation_life),
         };
         revocation_put(tx, &revocation, self.now).await?;
         Ok(revocation)

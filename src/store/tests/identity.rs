@@ -296,9 +296,11 @@ async fn two_first_logins(bed: &Bed) {
 async fn removal(bed: &Bed) {
     let s = bed.user().await;
     let life = chrono::Duration::minutes(15);
+    // By a clock that was set back an hour after the device had got its token.
+    let now = t(5) - chrono::Duration::hours(1);
     let remove = async |user, device| {
         bed.store
-            .device_remove(bed.soon(), user, device, t(5), life)
+            .device_remove(bed.soon(), user, device, now, life)
             .await
             .unwrap()
     };
@@ -306,6 +308,7 @@ async fn removal(bed: &Bed) {
     assert_eq!(remove(s.user.id, DeviceId(bed.uuid())).await, None);
     let revocation = remove(s.user.id, s.device.id).await.unwrap();
     assert_eq!(revocation.min_version, Revocation::ALL);
+    assert_eq!(revocation.expires_at, s.device.last_active_at + life);
     assert_eq!(remove(s.user.id, s.device.id).await, None);
     let devices = bed.store.device_list(bed.soon(), s.user.id).await.unwrap();
     assert_eq!(devices, []);
