@@ -177,8 +177,8 @@ pub fn ack_token(data: &[u8]) {
 }
 
 fn uuid(bytes: &[u8]) -> Epoch {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex.parse().expect("sixteen bytes")
+    let number = u128::from_be_bytes(bytes.try_into().expect("sixteen bytes"));
+    format!("{number:032x}").parse().expect("a UUID")
 }
 
 /// The cursor of a list, as text of a client.
