@@ -85,7 +85,7 @@ async fn with_redis_it_is_replaced_at_once() {
             assert!(took < Duration::from_secs(2), "replaced after {took:?}");
             newer.ping().await;
             // Until the hints of the next round are sure to be heard there.
-            one.at(if std::ptr::eq(node, &cluster.a) {
+            one.at(if std::ptr::eq(node, &raw const cluster.a) {
                 &cluster.b
             } else {
                 &cluster.a
