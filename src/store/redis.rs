@@ -2,9 +2,10 @@
 //!
 //! Owns the connection to Redis and what this node listens for, one channel a user. A text on it is
 //! the ends of the log, or begins with a word that says what it is and in which version; one that a
-//! node does not know it passes over, so that nodes of two releases may share a Redis. A hint may be lost, and often is
-//! when Redis is away: the head watcher finds by itself what no hint told. Nothing here is truth,
-//! and nobody waits for it.
+//! node does not know it passes over, so that nodes of two releases may share a Redis. Each names the
+//! epoch of the user's log: another deployment that shares the Redis, such as the drill of a restore,
+//! has another. A hint may be lost, and often is when Redis is away: the head watcher finds by itself
+//! what no hint told. Nothing here is truth, and nobody waits for it.
 
 use std::{
     collections::HashMap,
@@ -15,8 +16,9 @@ use std::{
     time::Duration,
 };
 
+use super::Superseded;
 use crate::domain::{
-    ids::{DeviceId, UserId},
+    ids::{DeviceId, Epoch, UserId},
     sync::{LogHead, Told},
 };
 use dashmap::DashMap;
@@ -35,8 +37,9 @@ use tokio::{
 pub enum Hint {
     /// A user's log has these ends.
     Head(UserId, LogHead),
-    /// A device of a user attached, here or elsewhere, and its newest connection is this one.
-    Attached(UserId, DeviceId, i64),
+    /// A device of a user, whose log has this epoch, attached, here or elsewhere, and its newest
+    /// connection is this one.
+    Attached(UserId, Epoch, Superseded),
     /// What a node told about a user's devices, this one's own words too.
     Told(UserId, Box<Told>),
     /// From now on hints for this user arrive; what came before has to be looked up.
@@ -80,9 +83,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const PROBE: Duration = Duration::from_secs(1);
 const CHANNEL: &str = "listen-stream:log:";
 /// Begins the text of [`Hint::Attached`].
-const ATTACHED: &str = "attached/1";
+const ATTACHED: &str = "attached/2";
 /// Begins the text of [`Hint::Told`], before JSON.
-const TOLD: &str = "told/1";
+const TOLD: &str = "told/2";
 
 impl Hints {
     /// Connects in the background, now and whenever the connection is lost.
@@ -133,8 +136,8 @@ impl Hints {
     }
 
     /// Tells the other nodes that a device's newest connection is on this one.
-    pub fn attached(&self, user: UserId, device: DeviceId, attach_epoch: i64) {
-        self.send(user, write_attached(device, attach_epoch));
+    pub fn attached(&self, user: UserId, epoch: Epoch, device: DeviceId, attach_epoch: i64) {
+        self.send(user, write_attached(epoch, device, attach_epoch));
     }
 
     /// Tells the other nodes something about a user's devices that is not kept.
@@ -192,8 +195,8 @@ fn write_head(log: LogHead) -> String {
     format!("{} {} {}", log.epoch, log.head_seq, log.floor_seq)
 }
 
-fn write_attached(device: DeviceId, attach_epoch: i64) -> String {
-    format!("{ATTACHED} {device} {attach_epoch}")
+fn write_attached(epoch: Epoch, device: DeviceId, attach_epoch: i64) -> String {
+    format!("{ATTACHED} {epoch} {device} {attach_epoch}")
 }
 
 fn read(channel: &[u8], text: &[u8]) -> Option<Hint> {
@@ -206,12 +209,15 @@ fn read(channel: &[u8], text: &[u8]) -> Option<Hint> {
     if let Some((TOLD, told)) = text.split_once(' ') {
         return Some(Hint::Told(user, serde_json::from_str(told).ok()?));
     }
-    let words: Vec<&str> = text.splitn(4, ' ').collect();
+    let words: Vec<&str> = text.splitn(5, ' ').collect();
     match words.as_slice() {
-        [ATTACHED, device, attach_epoch] => Some(Hint::Attached(
+        [ATTACHED, epoch, device, attach_epoch] => Some(Hint::Attached(
             user,
-            device.parse().ok()?,
-            attach_epoch.parse().ok()?,
+            epoch.parse().ok()?,
+            Superseded {
+                device: device.parse().ok()?,
+                attach_epoch: attach_epoch.parse().ok()?,
+            },
         )),
         [epoch, head_seq, floor_seq] => Some(Hint::Head(
             user,
@@ -346,7 +352,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::ids::Epoch;
 
     proptest! {
         #[test]
@@ -356,9 +361,10 @@ mod tests {
             let log = LogHead { epoch: Epoch(Uuid::from_u128(id)), head_seq: head, floor_seq: floor };
             let hint = read(channel.as_bytes(), write_head(log).as_bytes());
             prop_assert_eq!(hint, Some(Hint::Head(user, log)));
-            let device = DeviceId(Uuid::from_u128(id));
-            let hint = read(channel.as_bytes(), write_attached(device, head).as_bytes());
-            prop_assert_eq!(hint, Some(Hint::Attached(user, device, head)));
+            let superseded = Superseded { device: DeviceId(Uuid::from_u128(!id)), attach_epoch: head };
+            let text = write_attached(log.epoch, superseded.device, head);
+            let hint = read(channel.as_bytes(), text.as_bytes());
+            prop_assert_eq!(hint, Some(Hint::Attached(user, log.epoch, superseded)));
         }
 
         #[test]
@@ -372,9 +378,12 @@ mod tests {
         let user = channel(UserId(Uuid::from_u128(7)));
         let id = Uuid::from_u128(9);
         for text in [
-            format!("attached/2 {id} 4"),
-            format!("attached/1 {id} 4 more"),
-            format!("attached/1 {id}"),
+            format!("attached/1 {id} 4"),
+            format!("attached/3 {id} {id} 4"),
+            format!("attached/2 {id} {id} 4 more"),
+            format!("attached/2 {id} {id}"),
+            "told/1 {\"node\":\"n\",\"news\":{\"present\":{\"devices\":[],\"answer\":true}}}"
+                .to_owned(),
             format!("{id} 4 3 2"),
             "dance/1 now".to_owned(),
         ] {

@@ -273,7 +273,11 @@ async fn a_hint_of_another_epoch_is_only_a_reason_to_look() {
     // Delayed since before a restore, of another release, and nonsense.
     for text in [
         "0193a0f2-5b7c-7c3e-8a1b-0123456789ab 99 0".to_owned(),
-        format!("attached/2 {} 99", me.id),
+        format!("attached/1 {} 99", me.id),
+        format!(
+            "attached/2 0193a0f2-5b7c-7c3e-8a1b-0123456789ab {} 99",
+            me.id
+        ),
         "dance".to_owned(),
     ] {
         // The node listens from some moment after the welcome on.
@@ -286,7 +290,8 @@ async fn a_hint_of_another_epoch_is_only_a_reason_to_look() {
     }
     socket.expect_quiet(Duration::from_millis(500)).await;
     socket.ping().await;
-    // One that is good is followed: nothing else would tell of a change made beside the node.
+    // The head of one that is good is followed: nothing else would tell of a change made beside the
+    // node. Its floor is not believed.
     let (_, epoch) = me.head().await;
     let mut database = sqlx::PgConnection::connect(server.database_url().unwrap())
         .await
@@ -298,10 +303,52 @@ async fn a_hint_of_another_epoch_is_only_a_reason_to_look() {
     ] {
         sqlx::query(sql).execute(&mut database).await.unwrap();
     }
-    let text = format!("{epoch} 1 0");
+    let text = format!("{epoch} 1 1");
     let publish = redis::cmd("PUBLISH").arg(&channel).arg(&text).to_owned();
     publish.query_async::<i64>(&mut publisher).await.unwrap();
     socket.expect_event(1).await;
+    let other = server.api().login(&me.phone, "other").await;
+    Socket::open_with(&other, "?since=0")
+        .await
+        .expect_event(1)
+        .await;
+    let text = format!("attached/2 {epoch} {} 99", me.id);
+    let publish = redis::cmd("PUBLISH").arg(&channel).arg(&text).to_owned();
+    publish.query_async::<i64>(&mut publisher).await.unwrap();
+    socket.expect_close(4001).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deployments_that_share_a_redis_leave_each_others_devices_alone() {
+    let redis = redis();
+    let server = Server::with(Engine::Postgres, &[("redis.url", &*redis)]).await;
+    let me = server.api().newcomer("mine").await;
+    let mut socket = Socket::open(&me).await;
+    let client = redis::Client::open(redis).unwrap();
+    let publisher = client.get_multiplexed_async_connection().await.unwrap();
+    let channel = format!("listen-stream:log:{}", me.user_id);
+    // What a node of the drill of a restore tells, and then one of this deployment.
+    let foreign = "0193a0f2-5b7c-7c3e-8a1b-0123456789ab".to_owned();
+    for epoch in [foreign, socket.epoch()] {
+        for news in [
+            json!({"present": {"devices": ["far"], "answer": true}}),
+            json!({"signal": {"from": "far", "signal": {"to": "all", "name": "of", "data": epoch}}}),
+        ] {
+            let told = json!({"node": "far", "epoch": epoch, "news": news});
+            let text = format!("told/2 {told}");
+            within(Duration::from_secs(5), "the node listens", async || {
+                let mut publisher = publisher.clone();
+                let publish = redis::cmd("PUBLISH").arg(&channel).arg(&text).to_owned();
+                publish.query_async::<i64>(&mut publisher).await.unwrap() == 1
+            })
+            .await;
+        }
+    }
+    // The channel keeps their order.
+    socket.hear_presence(true);
+    socket.expect_presence(&["mine"]).await;
+    socket.expect_presence(&["far", "mine"]).await;
+    assert_eq!(socket.next_frame("signal").await["data"], socket.epoch());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,6 +46,7 @@ asks! {
     Control HeadSeen -> ();
     Control HeadHinted -> ();
     Control Superseded -> ();
+    Control AttachHinted -> ();
     Control Listening -> ();
     Control FellBack -> ();
     Control Recheck -> ();
@@ -292,7 +293,7 @@ pub struct HeadSeen(pub Seen);
 
 /// The ends of the log, as another node told them, and when they arrived. They may be old, also where
 /// they arrive only now: of another life of the log they mean no more than that the log should be
-/// looked at.
+/// looked at. The floor they name is not believed: only a read tells what is gone.
 #[derive(Debug)]
 pub struct HeadHinted(pub Seen);
 
@@ -305,6 +306,11 @@ pub struct FellBack {
     /// What its connection here attached with.
     pub held: i64,
 }
+
+/// A device attached anew, as a node told whose log has this epoch. With another epoch it is of
+/// another deployment, or from before a restore, and means nothing.
+#[derive(Debug)]
+pub struct AttachHinted(pub Epoch, pub Superseded);
 
 /// Hints of other nodes arrive from now on: look up what came before, and ask who is there.
 #[derive(Debug)]

@@ -21,10 +21,10 @@ use std::{
 
 use chrono::TimeDelta;
 pub use messages::{
-    AckChanges, AckReply, Attach, AttachRefused, AttachedTo, ChangesReply, Detached, Done, Drain,
-    FellBack, Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices, ListFavorites,
-    Listening, Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket, RemoveDevice,
-    RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
+    AckChanges, AckReply, Attach, AttachHinted, AttachRefused, AttachedTo, ChangesReply, Detached,
+    Done, Drain, FellBack, Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices,
+    ListFavorites, Listening, Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket,
+    RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
 };
 pub use nodes::FromNode;
 use serde::Serialize;
@@ -39,7 +39,7 @@ use super::{
 use crate::{
     domain::{
         identity::{Caller, RevocationSet, Secrets},
-        ids::{ConnId, DeviceId, UserId},
+        ids::{ConnId, DeviceId, Epoch, UserId},
         sync::{CloseCode, Retention, SessionConfig, SessionCore},
     },
     store::{Hints, Store},
@@ -115,6 +115,8 @@ struct Attaching {
     refused: Option<CloseCode>,
     /// The highest attach epoch of its device that was told meanwhile.
     seen_epoch: i64,
+    /// The same as hints told it, by the epoch of the log that each named.
+    hinted: HashMap<Epoch, i64>,
 }
 
 /// See the module.

@@ -22,9 +22,9 @@ impl Ask for FromNode {
 
 impl UserSession {
     fn tell_nodes(&self, news: NodeNews) {
-        if let Some(hints) = &self.parts.hints {
-            let node = self.parts.config.node.clone();
-            hints.tell(self.user, &Told { node, news });
+        if let (Some(hints), Some(log)) = (&self.parts.hints, self.core.log()) {
+            let (node, epoch) = (self.parts.config.node.clone(), log.epoch);
+            hints.tell(self.user, &Told { node, epoch, news });
         }
     }
 
@@ -49,9 +49,10 @@ impl UserSession {
 
 impl Serve<FromNode> for UserSession {
     fn serve(&mut self, it: FromNode, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
-        let FromNode(Told { node, news }) = it;
+        let FromNode(Told { node, epoch, news }) = it;
+        let is_ours = self.core.log().is_some_and(|log| log.epoch == epoch);
         // What a node publishes comes back to it.
-        if node == self.parts.config.node || self.links.is_empty() {
+        if !is_ours || node == self.parts.config.node || self.links.is_empty() {
             return Reply::Now(());
         }
         self.note_unread();

@@ -1,12 +1,12 @@
 //! What connections, and those who watch over them, tell a session.
 
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Instant};
 
 use super::{
     Attaching, Link, UserSession,
     messages::{
-        Attach, AttachRefused, AttachedTo, Detached, Drain, FellBack, Frame, HeadHinted, HeadSeen,
-        Heard, Listening, Recheck, Resumed, ToDevice,
+        Attach, AttachHinted, AttachRefused, AttachedTo, Detached, Drain, FellBack, Frame,
+        HeadHinted, HeadSeen, Heard, Listening, Recheck, Resumed, ToDevice,
     },
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     domain::{
         identity::{Caller, Refusal},
         ids::{ConnId, DeviceId},
-        sync::{Attachment, ClientFrame, CloseCode, Seen},
+        sync::{Attachment, ClientFrame, CloseCode, LogHead, Seen},
     },
     store::{AttachState, StoreError, Superseded},
 };
@@ -38,15 +38,16 @@ impl UserSession {
             attach_epoch
         } else {
             if let Some(hints) = &self.parts.hints {
-                hints.attached(self.user, device, state.attach_epoch);
+                hints.attached(self.user, state.log.epoch, device, state.attach_epoch);
             }
             state.attach_epoch
         };
         if let Some(code) = meanwhile.as_ref().and_then(|a| a.refused) {
             return Err(AttachRefused(code));
         }
+        let hinted = |a: &Attaching| a.hinted.get(&state.log.epoch).copied();
         let newest = meanwhile
-            .map_or(0, |a| a.seen_epoch)
+            .map_or(0, |a| a.seen_epoch.max(hinted(&a).unwrap_or_default()))
             .max(state.attach_epoch);
         if newest > attach_epoch {
             return Err(AttachRefused(CloseCode::Replaced));
@@ -201,6 +202,7 @@ impl Serve<Attach> for UserSession {
             held,
             refused: None,
             seen_epoch: 0,
+            hinted: HashMap::new(),
         };
         self.attaching.insert(it.conn, attaching);
         // Writes may end in any order: the next one begins when this one has.
@@ -283,9 +285,11 @@ impl Serve<HeadSeen> for UserSession {
 
 impl Serve<HeadHinted> for UserSession {
     fn serve(&mut self, it: HeadHinted, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
-        let epoch = it.0.log.epoch;
-        if self.core.log().is_some_and(|known| known.epoch == epoch) {
-            return self.serve(HeadSeen(it.0), cx);
+        let HeadHinted(Seen { log, asked_at }) = it;
+        if let Some(known) = self.core.log().filter(|known| known.epoch == log.epoch) {
+            let floor_seq = known.floor_seq;
+            let log = LogHead { floor_seq, ..log };
+            return self.serve(HeadSeen(Seen { log, asked_at }), cx);
         }
         self.look_at_head(cx);
         Reply::Now(())
@@ -307,6 +311,27 @@ impl Serve<FellBack> for UserSession {
     fn serve(&mut self, it: FellBack, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         let effects = self.core.unknown(it.device, it.held);
         self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
+
+impl Serve<AttachHinted> for UserSession {
+    fn serve(&mut self, it: AttachHinted, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let AttachHinted(epoch, superseded) = it;
+        let is_here = |device: DeviceId| device == superseded.device;
+        for attaching in self.attaching.values_mut().filter(|a| is_here(a.device)) {
+            // What is being read tells which of them is of this log.
+            let seen = attaching.hinted.entry(epoch).or_default();
+            *seen = superseded.attach_epoch.max(*seen);
+        }
+        if self.core.log().is_some_and(|known| known.epoch == epoch) {
+            let Superseded {
+                device,
+                attach_epoch,
+            } = superseded;
+            let effects = self.core.superseded(device, attach_epoch);
+            self.apply(effects, cx);
+        }
         Reply::Now(())
     }
 }

@@ -14,7 +14,10 @@ use super::attached::{Attached, AttachedDevice};
 use crate::{
     actors::{
         kernel::{Ask, Cx, Serve, Unit},
-        session::{FellBack, FromNode, HeadHinted, HeadSeen, Listening, Sessions, UserSession},
+        session::{
+            AttachHinted, FellBack, FromNode, HeadHinted, HeadSeen, Listening, Sessions,
+            UserSession,
+        },
     },
     domain::{
         ids::{DeviceId, UserId},
@@ -169,12 +172,8 @@ impl HeadWatcher {
                         let asked_at = arrived_at;
                         watcher.tell(user, HeadHinted(Seen { log, asked_at }));
                     }
-                    Some(Hint::Attached(user, device, attach_epoch)) => {
-                        let superseded = Superseded {
-                            device,
-                            attach_epoch,
-                        };
-                        watcher.tell(user, superseded);
+                    Some(Hint::Attached(user, epoch, superseded)) => {
+                        watcher.tell(user, AttachHinted(epoch, superseded));
                     }
                     Some(Hint::Told(user, told)) => watcher.tell(user, FromNode(*told)),
                     Some(Hint::Listening(user)) => watcher.tell(user, Listening),

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{
     identity::ClientDeviceId,
+    ids::Epoch,
     text::{checked_text, is_token},
 };
 
@@ -118,6 +119,8 @@ pub struct PresentDevice {
 pub struct Told {
     /// Who tells.
     pub node: String,
+    /// The epoch of the user's log, as the node knows it: another deployment has another.
+    pub epoch: Epoch,
     /// What.
     pub news: NodeNews,
 }
@@ -172,6 +175,7 @@ mod tests {
         ] {
             let told = Told {
                 node: "n1".into(),
+                epoch: Epoch(uuid::Uuid::from_u128(7)),
                 news,
             };
             let text = serde_json::to_string(&told).unwrap();
