@@ -11,6 +11,7 @@ mod files;
 mod graph;
 mod listeners;
 mod tls;
+mod unclean;
 
 pub use backup::{backup, renew_epochs, restore};
 
@@ -43,6 +44,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 use files::Files;
+use unclean::Unclean;
 
 /// Why the server did not start, or stopped with an error.
 #[derive(Debug, thiserror::Error)]
@@ -220,9 +222,19 @@ async fn run(
 ) -> Result<(), BootError> {
     let _lock = DataLock::acquire(&settings.data_dir)?;
     let (world, metrics) = (world(settings), Metrics::new());
+    let unclean = Unclean::of(settings);
+    if let Some(unclean) = &unclean {
+        unclean.make_good(&world).await?;
+    }
     let store = open_store(settings, &world, &runtime, &metrics).await?;
-    let result = serve_store(settings, files, &world, &metrics, &store, &runtime).await;
+    let result = match unclean.as_ref().map_or(Ok(()), Unclean::begin) {
+        Ok(()) => serve_store(settings, files, &world, &metrics, &store, &runtime).await,
+        Err(e) => Err(e),
+    };
     store.close().await;
+    if let Some(unclean) = &unclean {
+        unclean.end();
+    }
     result
 }
 

@@ -30,7 +30,7 @@ use std::{
 
 pub use backup::{
     BackupError, Header, Restore, Restored, Summary, backup_to_file, backup_to_stdout,
-    epochs_renew, restore,
+    epochs_renew, epochs_renew_alone, restore,
 };
 pub use command::Written;
 pub use constraint::Constraint;

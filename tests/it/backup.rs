@@ -581,7 +581,7 @@ impl Server {
 
 impl Device {
     /// The device with its next tokens.
-    async fn renewed(&self) -> Self {
+    pub async fn renewed(&self) -> Self {
         let body = self.api.rotate(&self.refresh, None).await.ok(200);
         Self::new(&self.api, &body)
     }

@@ -47,4 +47,5 @@ mod sync_ws;
 mod sync_ws_life;
 mod tls;
 mod two_nodes;
+mod unclean_stop;
 mod upgrade;

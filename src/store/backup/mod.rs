@@ -22,7 +22,7 @@ use std::{
 
 pub use error::BackupError;
 pub use format::Header;
-pub use renew::epochs_renew;
+pub use renew::{epochs_renew, epochs_renew_alone};
 pub use restore::{Restore, Restored, restore};
 pub(super) use swap::settle;
 

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection,
-    sqlite::SqliteConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteSynchronous},
 };
 use uuid::Uuid;
 
@@ -121,6 +121,34 @@ async fn renew_postgres(
 ) -> Result<usize, Failed> {
     let mut tx = Tx::Postgres(conn.begin().await?);
     let renewed = renew(&mut tx, world, sign_out_everyone).await?;
+    tx.commit().await?;
+    Ok(renewed)
+}
+
+/// Renews the epochs of an SQLite file, and nothing else: for a state that lacks only its last
+/// moments and is consistent in itself. Tokens and codes stay as they are. No file has no logs. The
+/// caller holds the folder's lock.
+///
+/// # Errors
+/// [`BackupError`]; nothing was changed then.
+pub async fn epochs_renew_alone(path: &Path, world: &World) -> Result<usize, BackupError> {
+    swap::settle(path)?;
+    if !path.exists() {
+        return Ok(0);
+    }
+    let options = SqliteConnectOptions::new().filename(path);
+    let mut conn = writing(options.synchronous(SqliteSynchronous::Full)).await?;
+    migrate::sqlite(&mut conn).await?;
+    let renewed = sqlite_epochs(&mut conn, world).await;
+    let renewed = renewed.map_err(not_renewed)?;
+    // What was renewed is durable; how the connection ends does not matter.
+    let _ = conn.close().await;
+    Ok(renewed)
+}
+
+async fn sqlite_epochs(conn: &mut SqliteConnection, world: &World) -> Result<usize, Failed> {
+    let mut tx = Tx::Sqlite(conn.begin().await?);
+    let renewed = epochs(&mut tx, world).await?;
     tx.commit().await?;
     Ok(renewed)
 }

@@ -127,7 +127,8 @@ impl Server {
         server
     }
 
-    fn set(&mut self, key: &str, value: &str) {
+    /// Sets a setting of the next start.
+    pub fn set(&mut self, key: &str, value: &str) {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
