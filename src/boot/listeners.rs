@@ -28,6 +28,7 @@ use crate::{
         identity, library,
         limit::{LimitConfig, Limits},
         openapi,
+        places::Places,
         socket::{ConnectionGate, SocketParts},
         stack::{self, Surface},
         sync,
@@ -228,10 +229,14 @@ fn socket_parts(
     gate: ConnectionGate,
 ) -> SocketParts {
     let sync = &settings.sync;
+    // Of each device the socket in use, the one that it replaces and the one that comes next; and
+    // one for a device that takes another's place.
+    let of_user = 3 * settings.auth.max_devices as usize + 1;
     SocketParts {
         graph: graph.clone(),
         metrics: metrics.sockets.clone(),
         gate,
+        of_users: Places::new(of_user),
         flood: FloodLimit {
             per_second: sync.frames_per_second,
             burst: sync.frames_burst,

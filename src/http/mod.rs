@@ -12,6 +12,7 @@ pub mod json;
 pub mod library;
 pub mod limit;
 pub mod openapi;
+pub mod places;
 pub mod request_id;
 pub mod socket;
 pub mod stack;

@@ -23,7 +23,7 @@ use super::{
     json::Query,
     limit::Limits,
     openapi::Problem,
-    socket::{Admitted, Permit, SocketParts},
+    socket::{Admitted, SocketParts},
     upgrade::HandedOver,
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     domain::{
         error::{ErrorCode, FieldError},
         identity::{Caller, Secrets, Ticket},
-        ids::{ConnId, Epoch},
+        ids::{ConnId, Epoch, UserId},
         sync::Position,
     },
 };
@@ -92,18 +92,27 @@ pub(super) async fn connect(
     let (offered, ticket) = offered_ticket(&req)?;
     let graph = &sockets.graph;
     refuse_when_draining(graph)?;
-    // Before the ticket is used up.
-    let permit = enter(&sockets)?;
-    let caller = match ticket {
-        Some(ticket) => redeem(graph, &req, &limits, &ticket).await?,
-        None => authenticate(&req)?,
+    let permit = sockets.gate.enter().ok_or_else(|| no_room(graph))?;
+    // Everything that may be refused is, before a ticket is used up.
+    let enter = |user| {
+        refuse_quarantined(graph, user)?;
+        sockets.of_users.enter(user).ok_or_else(|| no_room(graph))
     };
-    if let Some(session) = graph.sessions.find(&caller.user)
-        && let Life::Quarantined(until) = session.life()
-    {
-        let retry_after = until.saturating_duration_since(graph.world.instant());
-        return Err(Failure::Quarantined { retry_after }.into());
-    }
+    let (caller, place) = match ticket {
+        Some(text) => {
+            // Checked before any actor is started for the user that it names.
+            let ticket = Ticket::open(&graph.secrets, &text).ok_or(ErrorCode::TicketInvalid)?;
+            // One that was used up is as well made as a new one, and asks the store as much.
+            limits.check_user(&req, ticket.user)?;
+            let place = enter(ticket.user)?;
+            (redeem(graph, &ticket, &text).await?, place)
+        }
+        None => {
+            let caller = authenticate(&req)?;
+            let place = enter(caller.user)?;
+            (caller, place)
+        }
+    };
     if offered {
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
     }
@@ -112,11 +121,23 @@ pub(super) async fn connect(
     answer.extensions_mut().insert(Admitted {
         parts: Arc::clone(&sockets),
         permit,
+        place,
         conn,
         caller,
         since,
     });
     Ok(answer)
+}
+
+/// The session of a quarantined user would close the socket.
+fn refuse_quarantined(graph: &Graph, user: UserId) -> Result<(), ApiError> {
+    if let Some(session) = graph.sessions.find(&user)
+        && let Life::Quarantined(until) = session.life()
+    {
+        let retry_after = until.saturating_duration_since(graph.world.instant());
+        return Err(Failure::Quarantined { retry_after }.into());
+    }
+    Ok(())
 }
 
 /// The answer that opens the socket, if the request is an upgrade as RFC 6455 wants it.
@@ -133,13 +154,11 @@ fn handshake(req: &HttpRequest) -> Result<actix_http::ResponseBuilder, ApiError>
     Ok(ws::handshake_response(req.head()))
 }
 
-/// A place among the node's sockets.
-fn enter(sockets: &SocketParts) -> Result<Permit, ApiError> {
-    sockets.gate.enter().ok_or_else(|| {
-        let more = sockets.graph.world.below(ROOM_AGAIN + 1);
-        ApiError::new(ErrorCode::ConnectionLimitReached)
-            .retry_after(ROOM_AGAIN + more.unwrap_or(ROOM_AGAIN))
-    })
+/// The node, or the user, has as many sockets as there may be.
+fn no_room(graph: &Graph) -> ApiError {
+    let more = graph.world.below(ROOM_AGAIN + 1);
+    ApiError::new(ErrorCode::ConnectionLimitReached)
+        .retry_after(ROOM_AGAIN + more.unwrap_or(ROOM_AGAIN))
 }
 
 fn handshake_error(e: HandshakeError) -> ApiError {
@@ -179,16 +198,7 @@ fn offered_ticket(req: &HttpRequest) -> Result<(bool, Option<String>), ApiError>
     }
 }
 
-async fn redeem(
-    graph: &Graph,
-    req: &HttpRequest,
-    limits: &Limits,
-    text: &str,
-) -> Result<Caller, ApiError> {
-    // Checked before any actor is started for the user that it names.
-    let ticket = Ticket::open(&graph.secrets, text).ok_or(ErrorCode::TicketInvalid)?;
-    // One that was used up is as well made as a new one, and asks the store as much.
-    limits.check_user(req, ticket.user)?;
+async fn redeem(graph: &Graph, ticket: &Ticket, text: &str) -> Result<Caller, ApiError> {
     let ask = RedeemTicket {
         ticket_hash: Secrets::sha256(text),
     };

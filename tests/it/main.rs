@@ -29,6 +29,7 @@ mod harm;
 mod harm_flood;
 mod kill_rounds;
 mod never_reads;
+mod places;
 mod power_loss;
 mod protocol_doc;
 mod readme;

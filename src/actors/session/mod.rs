@@ -15,7 +15,7 @@ mod socket;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
@@ -111,8 +111,9 @@ struct Attaching {
     device: DeviceId,
     /// The attach epoch of a connection that attaches again.
     held: Option<i64>,
-    /// What happened meanwhile that keeps it from being attached.
-    refused: Option<CloseCode>,
+    /// What happened meanwhile that keeps it from being attached; looked at also by who waits for
+    /// its turn.
+    refused: Arc<OnceLock<CloseCode>>,
     /// The highest attach epoch of its device that was told meanwhile.
     seen_epoch: i64,
     /// The same as hints told it, by the epoch of the log that each named.

@@ -1,6 +1,10 @@
 //! What connections, and those who watch over them, tell a session.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use super::{
     Attaching, Link, UserSession,
@@ -28,10 +32,11 @@ impl UserSession {
         cx: &mut Cx<'_, Self>,
     ) -> Result<AttachedTo, AttachRefused> {
         let meanwhile = self.attaching.remove(&it.conn);
+        let refused = meanwhile.as_ref().and_then(|a| a.refused.get().copied());
         let state = match state {
             Ok(Some(state)) => state,
             Ok(None) => return Err(AttachRefused(CloseCode::DeviceRemoved)),
-            Err(_) => return Err(AttachRefused(CloseCode::TryAgainLater)),
+            Err(_) => return Err(AttachRefused(refused.unwrap_or(CloseCode::TryAgainLater))),
         };
         let device = it.caller.device;
         let attach_epoch = if let Some(Resumed { attach_epoch, .. }) = it.resumed {
@@ -42,7 +47,7 @@ impl UserSession {
             }
             state.attach_epoch
         };
-        if let Some(code) = meanwhile.as_ref().and_then(|a| a.refused) {
+        if let Some(code) = refused {
             return Err(AttachRefused(code));
         }
         let hinted = |a: &Attaching| a.hinted.get(&state.log.epoch).copied();
@@ -195,12 +200,13 @@ impl Serve<Attach> for UserSession {
         }
         // The connection that came last is the one that stays.
         for older in self.attaching.values_mut().filter(|a| is_here(a.device)) {
-            older.refused.get_or_insert(CloseCode::Replaced);
+            let _ = older.refused.set(CloseCode::Replaced);
         }
+        let refused = Arc::default();
         let attaching = Attaching {
             device,
             held,
-            refused: None,
+            refused: Arc::clone(&refused),
             seen_epoch: 0,
             hinted: HashMap::new(),
         };
@@ -214,7 +220,8 @@ impl Serve<Attach> for UserSession {
                 let _ = turn.await;
             }
             let asked_at = world.instant();
-            if asked_at >= deadline {
+            // One that was refused while it waited writes nothing and holds nobody up.
+            if asked_at >= deadline || refused.get().is_some() {
                 return (asked_at, Err(StoreError::Deadline));
             }
             let state = store.device_attach(deadline, user, device, held).await;
@@ -260,7 +267,7 @@ impl Serve<Heard> for UserSession {
 impl Serve<Detached> for UserSession {
     fn serve(&mut self, it: Detached, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if let Some(attaching) = self.attaching.get_mut(&it.0) {
-            attaching.refused = Some(CloseCode::Normal);
+            let _ = attaching.refused.set(CloseCode::Normal);
         }
         self.links.remove(&it.0);
         self.note_unread();

@@ -18,7 +18,10 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler,
 use actix_http::ws::{CloseCode as WsCode, CloseReason};
 use actix_web::web::BytesMut;
 
-use super::transport::Transport;
+use super::{
+    places::{Place, Places},
+    transport::Transport,
+};
 use crate::{
     actors::{
         Graph,
@@ -29,7 +32,7 @@ use crate::{
     },
     domain::{
         identity::Caller,
-        ids::ConnId,
+        ids::{ConnId, UserId},
         sync::{
             ClientFrame, CloseCode, Flood, FloodLimit, FrameErrorCode, Position, ServerFrame,
             Verdict,
@@ -56,6 +59,8 @@ pub struct SocketParts {
     pub metrics: SocketMetrics,
     /// How many there may be.
     pub gate: ConnectionGate,
+    /// How many each user may have, those among them that are closing or not attached yet.
+    pub of_users: Places<UserId>,
     /// How much each may send.
     pub flood: FloodLimit,
     /// Bytes that may wait for a client beyond what the system holds.
@@ -71,6 +76,8 @@ pub struct Admitted {
     pub parts: Arc<SocketParts>,
     /// Its place among the node's sockets.
     pub permit: Permit,
+    /// Its place among those of its user.
+    pub place: Place<UserId>,
     /// Its name.
     pub conn: ConnId,
     /// Whose it is.
@@ -101,7 +108,7 @@ impl Admitted {
             untold: Untold::default(),
             ignored: 0,
             parts: self.parts,
-            _permit: self.permit,
+            _places: (self.permit, self.place),
         };
         connection.start();
     }
@@ -156,7 +163,7 @@ struct DeviceConnection {
     ignored: usize,
     parts: Arc<SocketParts>,
     /// Held for as long as the connection is there.
-    _permit: Permit,
+    _places: (Permit, Place<UserId>),
 }
 
 type Ctx = Context<DeviceConnection>;
