@@ -184,7 +184,9 @@ async fn check_resync(socket: &mut Socket, me: &Device, frame: &Value, head: u64
     assert_eq!(frame["type"], "resync", "{frame:#}");
     assert_eq!(frame["reason"], "compacted");
     assert_eq!(frame["head_seq"], head);
-    assert_eq!(frame["floor_seq"], head - 10_000);
+    // It may have been told while the log was still being trimmed.
+    let floor = frame["floor_seq"].as_u64().unwrap();
+    assert!((1..=head - 10_000).contains(&floor), "{frame:#}");
     let state = stored(me).await;
     assert_eq!(state.len(), 2500 + 20);
     socket
