@@ -98,20 +98,17 @@ pub(super) async fn connect(
         refuse_quarantined(graph, user)?;
         sockets.of_users.enter(user).ok_or_else(|| no_room(graph))
     };
-    let (caller, place) = match ticket {
-        Some(text) => {
-            // Checked before any actor is started for the user that it names.
-            let ticket = Ticket::open(&graph.secrets, &text).ok_or(ErrorCode::TicketInvalid)?;
-            // One that was used up is as well made as a new one, and asks the store as much.
-            limits.check_user(&req, ticket.user)?;
-            let place = enter(ticket.user)?;
-            (redeem(graph, &ticket, &text).await?, place)
-        }
-        None => {
-            let caller = authenticate(&req)?;
-            let place = enter(caller.user)?;
-            (caller, place)
-        }
+    let (caller, place) = if let Some(text) = ticket {
+        // Checked before any actor is started for the user that it names.
+        let ticket = Ticket::open(&graph.secrets, &text).ok_or(ErrorCode::TicketInvalid)?;
+        // One that was used up is as well made as a new one, and asks the store as much.
+        limits.check_user(&req, ticket.user)?;
+        let place = enter(ticket.user)?;
+        (redeem(graph, &ticket, &text).await?, place)
+    } else {
+        let caller = authenticate(&req)?;
+        let place = enter(caller.user)?;
+        (caller, place)
     };
     if offered {
         answer.insert_header((header::SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL));
