@@ -268,14 +268,14 @@ async fn without_synchronising_an_answered_write_is_lost_and_the_rest_is_whole()
     let answers = life.answers();
     let mut disk = Disk::default();
     let (before, after) = life.steps.split_at(answers[0].0);
-    for step in &before {
+    for step in before {
         disk.step(step);
     }
     let folder = TempDir::new().unwrap();
     // The next start must see it.
     disk.cut_power(folder.path(), None);
     assert!(folder.path().join("unclean").exists());
-    for step in &after {
+    for step in after {
         disk.step(step);
     }
     let folder = TempDir::new().unwrap();
