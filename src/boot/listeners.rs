@@ -142,6 +142,7 @@ pub(super) fn bind(
     };
     let tls = tls::acceptor(server)?;
     let idle = Duration::from_secs(server.idle_connection_secs);
+    let of_networks = Places::new(settings.limits.ip_connections);
     let builder = ServerBuilder::default();
     let stopping = builder.graceful_shutdown_signal();
     let public = builder
@@ -167,8 +168,9 @@ pub(super) fn bind(
                 let watch = incoming.0.watcher();
                 watch.drive(http.call(incoming), idle)
             });
-            let tls = tls.clone();
-            fn_service(move |io| connection::accept(io, tls.clone())).and_then(http)
+            let (tls, of_networks) = (tls.clone(), of_networks.clone());
+            fn_service(move |io| connection::accept(io, tls.clone(), of_networks.clone()))
+                .and_then(http)
         })
         .map_err(|source| BootError::Bind {
             address: public_address,

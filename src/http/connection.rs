@@ -3,12 +3,13 @@
 //! The server below bounds the first head of a connection and the pause between two requests of
 //! HTTP/1.1, and nothing else: a second head may dribble in for ever, and a connection of HTTP/2 need
 //! not ask for anything. So each connection is looked at from outside: one that had no request for a
-//! while is closed. A connection that became a device's socket is none of this any more.
+//! while is closed, and a network has so many at most. A connection that became a device's socket is
+//! none of this any more.
 
 use std::{
     cell::Cell,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
@@ -22,12 +23,17 @@ use actix_web::{
     Error,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
+    http::StatusCode,
     middleware::Next,
 };
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::transport::Transport;
+use super::{
+    limit::network,
+    places::{Place, Places},
+    transport::Transport,
+};
 
 /// How long the handshake of TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -40,39 +46,61 @@ pub type Incoming = (Accepted, Protocol, Option<SocketAddr>);
 pub struct Accepted {
     io: Transport,
     activity: Rc<Activity>,
+    /// Among the connections of its network that speak HTTP.
+    _place: Place<IpAddr>,
 }
 
 /// Requests of one connection.
 #[derive(Debug, Default)]
 pub struct Activity {
-    begun: Cell<u64>,
-    ended: Cell<u64>,
+    in_progress: Cell<u64>,
+    /// Those that ended, but for those that came too fast.
+    served: Cell<u64>,
 }
 
 impl Activity {
     fn begin(self: &Rc<Self>) -> Busy {
-        self.begun.set(self.begun.get() + 1);
-        Busy(Rc::clone(self))
+        self.in_progress.set(self.in_progress.get() + 1);
+        Busy {
+            of: Rc::clone(self),
+            too_fast: false,
+        }
     }
 }
 
 /// A request is in progress.
-struct Busy(Rc<Activity>);
+struct Busy {
+    of: Rc<Activity>,
+    too_fast: bool,
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.ended.set(self.0.ended.get() + 1);
+        let Activity {
+            in_progress,
+            served,
+        } = &*self.of;
+        in_progress.set(in_progress.get() - 1);
+        if !self.too_fast {
+            served.set(served.get() + 1);
+        }
     }
 }
 
 /// Takes a connection over from the system, through the handshake of TLS if there is to be one.
 ///
 /// # Errors
-/// When the peer is gone, speaks no TLS, or takes too long.
-pub async fn accept(io: TcpStream, tls: Option<TlsAcceptor>) -> Result<Incoming, DispatchError> {
+/// When the peer is gone, its network has all its places, or it speaks no TLS or takes too long.
+pub async fn accept(
+    io: TcpStream,
+    tls: Option<TlsAcceptor>,
+    places: Places<IpAddr>,
+) -> Result<Incoming, DispatchError> {
+    let peer = io.peer_addr().ok();
+    let place = places.enter(network(peer.map(|peer| peer.ip())));
+    let place = place.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
     // Small pushes would wait for acknowledgements of the network.
     io.set_nodelay(true)?;
-    let peer = io.peer_addr().ok();
     let (io, protocol) = match tls {
         None => (Transport::Tcp(io), Protocol::Http1),
         Some(tls) => {
@@ -86,7 +114,12 @@ pub async fn accept(io: TcpStream, tls: Option<TlsAcceptor>) -> Result<Incoming,
         }
     };
     let activity = Rc::default();
-    Ok((Accepted { io, activity }, protocol, peer))
+    let accepted = Accepted {
+        io,
+        activity,
+        _place: place,
+    };
+    Ok((accepted, protocol, peer))
 }
 
 impl Accepted {
@@ -124,16 +157,17 @@ impl Watcher {
             if let Ok(ended) = timeout(idle, &mut serving).await {
                 return ended;
             }
-            let begun = activity.begun.get();
-            if begun == seen && begun == activity.ended.get() {
+            let served = activity.served.get();
+            if served == seen && activity.in_progress.get() == 0 {
                 return Ok(());
             }
-            seen = begun;
+            seen = served;
         }
     }
 }
 
-/// Marks the connection as in use for as long as a request is answered; for `middleware::from_fn`.
+/// Marks the connection as in use for as long as a request is answered, unless it came too fast: such
+/// requests are no reason to keep it. For `middleware::from_fn`.
 ///
 /// # Errors
 /// Whatever the service behind it fails with.
@@ -142,8 +176,12 @@ pub async fn busy<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<B>, Error> {
     let activity = req.conn_data::<Rc<Activity>>().cloned();
-    let _busy = activity.as_ref().map(Activity::begin);
-    next.call(req).await
+    let mut busy = activity.as_ref().map(Activity::begin);
+    let answer = next.call(req).await;
+    if let (Some(busy), Ok(answer)) = (&mut busy, &answer) {
+        busy.too_fast = answer.status() == StatusCode::TOO_MANY_REQUESTS;
+    }
+    answer
 }
 
 impl From<Accepted> for Transport {

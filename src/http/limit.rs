@@ -267,7 +267,7 @@ fn refusal(policy: &str, wait: Duration) -> ApiError {
 }
 
 /// What counts as one caller. Peers without an address (Unix sockets) are one caller together.
-fn network(ip: Option<IpAddr>) -> IpAddr {
+pub(super) fn network(ip: Option<IpAddr>) -> IpAddr {
     match ip.map(|ip| ip.to_canonical()) {
         Some(IpAddr::V6(v6)) => {
             let [a, b, c, d, ..] = v6.segments();

@@ -19,6 +19,8 @@ pub struct Limits {
     pub auth_per_minute: NonZeroU32,
     /// Calls of `/v1/auth` at once from one address.
     pub auth_burst: NonZeroU32,
+    /// Connections at once of one address, until they become sockets.
+    pub ip_connections: usize,
 }
 
 impl Limits {
@@ -34,6 +36,7 @@ impl Limits {
             user_burst: rate("limits.user_burst", 400),
             auth_per_minute: rate("limits.auth_per_minute", 120),
             auth_burst: rate("limits.auth_burst", 60),
+            ip_connections: from.number("limits.ip_connections", 1000, &(1..=1_000_000)),
         }
     }
 }
