@@ -1,8 +1,14 @@
 //! What devices tell each other beside the log: signals, and who is there.
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::support::{Device, Server, Socket};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::support::{
+    Device, Engine, Got, Raw, Server, Socket,
+    raw::{TEXT, frame, ping_of},
+};
 
 fn signal(to: &str, name: &str, data: &Value) -> Value {
     json!({"type": "signal", "to": to, "name": name, "data": data, "ref": "s"})
@@ -82,4 +88,26 @@ both_engines! {
             assert_eq!(there.next_frame("signal").await["data"], n);
         }
     }
+}
+
+#[tokio::test]
+async fn answers_come_behind_any_number_of_events() {
+    let settings = [("sync.send_buffer_bytes", "4096")];
+    let server = Server::with(Engine::Sqlite, &settings).await;
+    let me = server.api().newcomer("mine").await;
+    for n in 0..200 {
+        me.put("song", &format!("s{n}")).await.ok(201);
+    }
+    let mut slow = Raw::connect_narrow(&server).await.opened(&me).await;
+    // The catch-up is on its way, and most of it waits.
+    sleep(Duration::from_millis(500)).await;
+    slow.send(frame(TEXT, ping_of(50))).await;
+    sleep(Duration::from_millis(200)).await;
+    for seq in 1..=200 {
+        match slow.next().await {
+            Got::Text(event) => assert_eq!(event["seq"], seq),
+            other => panic!("{other:?}"),
+        }
+    }
+    slow.expect_answer("r").await;
 }

@@ -12,7 +12,7 @@ use crate::{
         identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
         ids::{ConnId, DeviceId, Epoch, FavoriteId},
         library::{Favorite, FavoriteKey, FavoriteType},
-        sync::{ClientFrame, CloseCode, EventView, LogHead, Position, Seen},
+        sync::{ClientFrame, CloseCode, EventView, LogHead, Position, Seen, ServerFrame},
     },
     store::Superseded,
 };
@@ -340,7 +340,11 @@ pub enum ToDevice {
 impl Frames for ToDevice {
     fn frames(&self) -> usize {
         match self {
-            Self::Text(texts) => texts.len(),
+            // The window bounds events; what passes beside it is bounded by what waits of its kind.
+            Self::Text(texts) => texts
+                .iter()
+                .filter(|text| !ServerFrame::is_event(text))
+                .count(),
             Self::Ping | Self::Renewed(_) | Self::Close(_) => 0,
         }
     }

@@ -75,6 +75,8 @@ impl DeviceConnection {
             match self.fill(task)? {
                 Got::Bytes => {}
                 Got::Nothing => return Ok(()),
+                // What waits goes out to a client that only stopped to send.
+                Got::End if self.phase == Phase::Ending => return Ok(()),
                 Got::End => return Err(Over),
             }
         }
@@ -129,7 +131,7 @@ impl DeviceConnection {
                 Err(_) => self.close(CloseCode::BadFrame, ctx),
             },
             Incoming::Ping(payload) => {
-                self.outbox.pong(payload);
+                self.outbox.pong(&payload);
                 self.untold.heard = true;
             }
             Incoming::Pong | Incoming::Part => self.untold.heard = true,
@@ -177,7 +179,11 @@ impl DeviceConnection {
             self.drop_client(ctx);
         } else if flushed && self.phase == Phase::Ending {
             match Pin::new(&mut self.io).poll_shutdown(task) {
-                Poll::Ready(Ok(())) => self.phase = Phase::Lingering,
+                Poll::Ready(Ok(())) => {
+                    self.phase = Phase::Lingering;
+                    // The client's end may have come already.
+                    task.waker().wake_by_ref();
+                }
                 Poll::Ready(Err(_)) => return Err(Over),
                 Poll::Pending => {}
             }

@@ -173,6 +173,10 @@ impl DeviceConnection {
     /// attached no frame is read: the session would not know whose it is.
     fn attach(&mut self, patience: Duration, ctx: &mut Ctx) {
         self.phase = Phase::Attaching;
+        if self.resumed.is_some() {
+            // The new life sends them again.
+            self.outbox.drop_events();
+        }
         let resumed = self.resumed.map(|it| match self.resync {
             Some(told) => it.resyncing(told),
             None => it,
@@ -200,7 +204,10 @@ impl DeviceConnection {
         ctx: &mut Ctx,
     ) {
         if self.phase != Phase::Attaching {
-            // It was told to close meanwhile.
+            // It was told to close meanwhile. What it said of that may have found no session.
+            if let (Ok(Ok(_)), Some(session)) = (&reply, self.known_session()) {
+                let _ = session.tell(Detached(self.conn));
+            }
             return;
         }
         let to = match reply {
@@ -209,7 +216,7 @@ impl DeviceConnection {
             Err(_) => return self.close(CloseCode::TryAgainLater, ctx),
         };
         // It cannot be at rest: a device is attached.
-        let Some(session) = self.parts.graph.sessions.find(&self.caller.user) else {
+        let Some(session) = self.known_session() else {
             return self.close(CloseCode::TryAgainLater, ctx);
         };
         self.session = Some(session.clone());
@@ -324,10 +331,14 @@ impl DeviceConnection {
         self.tell_untold();
         let known = self.session.take();
         // The attachment may still be under way.
-        let session = known.or_else(|| self.parts.graph.sessions.find(&self.caller.user));
+        let session = known.or_else(|| self.known_session());
         if let Some(session) = session {
             let _ = session.tell(Detached(self.conn));
         }
+    }
+
+    fn known_session(&self) -> Option<Handle<UserSession>> {
+        self.parts.graph.sessions.find(&self.caller.user)
     }
 
     /// Ends at once, without a close frame: the client takes nothing.

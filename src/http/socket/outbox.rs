@@ -21,7 +21,7 @@ use actix_http::ws::{CloseReason, OpCode, Parser};
 use actix_web::web::{Buf as _, Bytes, BytesMut};
 use bytestring::ByteString;
 
-use crate::http::transport::Transport;
+use crate::{domain::sync::ServerFrame, http::transport::Transport};
 
 /// Put into one write, about.
 const BATCH: usize = 64 * 1024;
@@ -56,11 +56,11 @@ pub(super) struct Outbox {
     close: Close,
     /// The part of a batch that the socket did not take.
     rest: BytesMut,
-    /// Texts of which the last byte is in `rest`.
-    rest_texts: usize,
+    /// Texts that are no events and of which the last byte is in `rest`.
+    rest_aside: usize,
     /// Something was written, and encryption may hold it back.
     flush_due: bool,
-    /// Texts that were pushed and are not with the system yet; shared with who pushes.
+    /// Texts that are no events, were pushed and are not with the system yet; shared with who pushes.
     unread: Arc<AtomicUsize>,
 }
 
@@ -74,13 +74,13 @@ impl Outbox {
             pong: None,
             close: Close::No,
             rest: first,
-            rest_texts: 0,
+            rest_aside: 0,
             flush_due: false,
             unread: Arc::default(),
         }
     }
 
-    /// Counts the texts that are not with the system yet; who pushes a text adds it.
+    /// Counts the texts beside the log that are not with the system yet; who pushes one adds it.
     pub(super) fn unread(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.unread)
     }
@@ -94,13 +94,20 @@ impl Outbox {
         if self.is_open() {
             self.text_bytes += text.len() + HEAD;
             self.texts.push_back(text);
-        } else {
+        } else if is_aside(&text) {
             // Nothing follows a close.
             self.unread.fetch_sub(1, Relaxed);
         }
     }
 
-    /// A text of the connection itself.
+    /// Forgets the events that no byte was written of: they are going to come again.
+    pub(super) fn drop_events(&mut self) {
+        self.texts.retain(|text| is_aside(text));
+        let left = self.texts.iter().map(|text| text.len() + HEAD);
+        self.text_bytes = left.sum();
+    }
+
+    /// A text of the connection itself, no event.
     pub(super) fn own_text(&mut self, text: ByteString) {
         self.unread.fetch_add(1, Relaxed);
         self.text(text);
@@ -110,9 +117,10 @@ impl Outbox {
         self.ping = self.is_open();
     }
 
-    pub(super) fn pong(&mut self, payload: Bytes) {
+    pub(super) fn pong(&mut self, payload: &[u8]) {
         if self.is_open() {
-            self.pong = Some(payload);
+            // Not the whole of what it came with, for as long as it waits.
+            self.pong = Some(Bytes::copy_from_slice(payload));
         }
     }
 
@@ -139,7 +147,7 @@ impl Outbox {
             if self.rest.is_empty() {
                 let mut batch = WRITE.take();
                 batch.clear();
-                self.rest_texts = self.put_together(&mut batch);
+                self.rest_aside = self.put_together(&mut batch);
                 if batch.is_empty() {
                     WRITE.set(batch);
                     break;
@@ -152,8 +160,8 @@ impl Outbox {
                     self.flush_due = true;
                     self.rest.advance(n);
                     if self.rest.is_empty() {
-                        let texts = std::mem::take(&mut self.rest_texts);
-                        self.unread.fetch_sub(texts, Relaxed);
+                        let aside = std::mem::take(&mut self.rest_aside);
+                        self.unread.fetch_sub(aside, Relaxed);
                         let batch = std::mem::take(&mut self.rest);
                         if std::mem::take(&mut shared) {
                             WRITE.set(batch);
@@ -178,7 +186,7 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
-    /// Puts frames into `batch` until it is large enough; says how many texts.
+    /// Puts frames into `batch` until it is large enough; says how many texts beside the log.
     fn put_together(&mut self, batch: &mut BytesMut) -> usize {
         if let Some(payload) = self.pong.take() {
             Parser::write_message(batch, payload, OpCode::Pong, true, false);
@@ -186,13 +194,13 @@ impl Outbox {
         if std::mem::take(&mut self.ping) {
             Parser::write_message(batch, b"", OpCode::Ping, true, false);
         }
-        let mut texts = 0;
+        let mut aside = 0;
         while batch.len() < BATCH
             && let Some(text) = self.texts.pop_front()
         {
             self.text_bytes -= text.len() + HEAD;
             Parser::write_message(batch, text.as_bytes(), OpCode::Text, true, false);
-            texts += 1;
+            aside += usize::from(is_aside(&text));
         }
         if self.texts.is_empty() && matches!(self.close, Close::Waits(_)) {
             let close = std::mem::replace(&mut self.close, Close::Written);
@@ -200,7 +208,7 @@ impl Outbox {
                 Parser::write_close(batch, reason, false);
             }
         }
-        texts
+        aside
     }
 
     /// An idle connection holds no memory here.
@@ -209,6 +217,11 @@ impl Outbox {
             self.texts = VecDeque::new();
         }
     }
+}
+
+/// What passes beside the log: anything but an event.
+fn is_aside(text: &str) -> bool {
+    !ServerFrame::is_event(text)
 }
 
 #[cfg(test)]

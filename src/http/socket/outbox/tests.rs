@@ -7,6 +7,9 @@ use tokio::{
 };
 
 use super::*;
+use crate::actors::{kernel::Frames as _, session::ToDevice};
+
+const EVENT: &str = r#"{"type":"event","seq":1}"#;
 
 /// Two ends of a connection of which the system holds little.
 async fn ends() -> (Transport, TcpStream) {
@@ -34,9 +37,12 @@ async fn everything(client: &mut TcpStream, n: usize) -> Vec<u8> {
     bytes
 }
 
+/// As the session pushes it.
 fn push(outbox: &mut Outbox, text: &str) {
-    outbox.unread().fetch_add(1, Relaxed);
-    outbox.text(text.to_owned().into());
+    let text = ByteString::from(text);
+    let frames = ToDevice::Text(vec![text.clone()]).frames();
+    outbox.unread().fetch_add(frames, Relaxed);
+    outbox.text(text);
 }
 
 #[tokio::test]
@@ -44,13 +50,13 @@ async fn what_waits_goes_out_in_order_and_nothing_follows_the_close() {
     let (mut io, mut client) = ends().await;
     let mut outbox = Outbox::new(BytesMut::from(&b"head"[..]));
     push(&mut outbox, "one");
-    outbox.pong(Bytes::from_static(b"old"));
-    outbox.pong(Bytes::from_static(b"new"));
+    outbox.pong(b"old");
+    outbox.pong(b"new");
     outbox.own_text("two".into());
     outbox.close(None);
     outbox.close(Some(actix_http::ws::CloseCode::Normal.into()));
     push(&mut outbox, "late");
-    outbox.pong(Bytes::from_static(b"late"));
+    outbox.pong(b"late");
     outbox.ping();
     assert_eq!(outbox.unread().load(Relaxed), 2);
     assert!(flush(&mut outbox, &mut io).await);
@@ -88,6 +94,46 @@ async fn texts_are_unread_until_the_system_has_them() {
     assert!(seen.iter().any(|n| (1..before).contains(n)), "{seen:?}");
     assert_eq!((outbox.unread().load(Relaxed), outbox.waiting()), (0, 0));
     assert_eq!((outbox.texts.capacity(), outbox.rest.capacity()), (0, 0));
+}
+
+#[tokio::test]
+async fn events_do_not_count_as_unread() {
+    let (mut io, _client) = ends().await;
+    let mut outbox = Outbox::new(BytesMut::new());
+    for _ in 0..3 {
+        push(&mut outbox, EVENT);
+    }
+    push(&mut outbox, "aside");
+    assert_eq!(outbox.unread().load(Relaxed), 1);
+    assert!(flush(&mut outbox, &mut io).await);
+    assert_eq!(outbox.unread().load(Relaxed), 0);
+    outbox.close(None);
+    push(&mut outbox, EVENT);
+    push(&mut outbox, "aside");
+    assert_eq!(outbox.unread().load(Relaxed), 0);
+}
+
+#[tokio::test]
+async fn events_that_come_again_wait_no_longer() {
+    let (mut io, mut client) = ends().await;
+    let mut outbox = Outbox::new(BytesMut::new());
+    let large = EVENT.replace('1', &"1".repeat(300_000));
+    push(&mut outbox, &large);
+    assert!(!flush(&mut outbox, &mut io).await);
+    let begun = outbox.waiting();
+    for text in [EVENT, "one", EVENT, "two"] {
+        push(&mut outbox, text);
+    }
+    outbox.drop_events();
+    assert_eq!(outbox.waiting(), begun + 2 * (3 + HEAD));
+    assert_eq!(outbox.unread().load(Relaxed), 2);
+    // What was begun comes to its end.
+    let all = 10 + large.len() + 2 * (2 + 3);
+    let flushing = async { poll_fn(|task| outbox.poll_flush(&mut io, task)).await };
+    let (flushed, bytes) = tokio::join!(flushing, everything(&mut client, all));
+    flushed.unwrap();
+    assert!(bytes.ends_with(b"}\x81\x03one\x81\x03two"));
+    assert_eq!((outbox.unread().load(Relaxed), outbox.waiting()), (0, 0));
 }
 
 #[tokio::test]
