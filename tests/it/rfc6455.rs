@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    Device, Engine, Got, Raw, Server,
+    Device, Engine, Got, Raw, Server, eventually,
     raw::{BINARY, CLOSE, MASK, PING, PONG, TEXT, frame, head, ping_of},
 };
 
@@ -646,4 +646,26 @@ async fn a_close_that_is_answered_is_over() {
     old.send(close(4001, b"")).await;
     old.expect_end().await;
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_close_is_answered_to_a_client_that_sends_nothing_more() {
+    let server = Server::start(Engine::Sqlite).await;
+    let me = server.api().newcomer("mine").await;
+    let close = frame(CLOSE, 1000_u16.to_be_bytes());
+    for (last_words, code) in [(close, 1000), (vec![0xff; 8], 1002)] {
+        let mut raw = Raw::at(&me).await;
+        let answer = raw.upgrade(&me).await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+        // Both are there before the connection is attached, and so before they are looked at.
+        raw.send(last_words).await;
+        raw.finish().await;
+        raw.expect_close(code).await;
+        raw.expect_end().await;
+    }
+    eventually("they are gone", async || {
+        server.metric("sockets_open").await == 0
+    })
+    .await;
+    assert_eq!(server.metric("socket_close_timeouts_total").await, 0);
 }

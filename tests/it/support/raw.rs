@@ -187,6 +187,11 @@ impl Raw {
             .expect("the server takes bytes in time")
     }
 
+    /// Says that nothing more is sent.
+    pub async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Sends byte by byte, each in a segment of its own.
     pub async fn send_bytewise(&mut self, bytes: &[u8]) {
         for byte in bytes {
