@@ -58,6 +58,8 @@ impl From<NotUtf8> for Violation {
     }
 }
 
+/// What is left of more than so many bytes is copied, if it is less.
+const SMALL: usize = 4 * 1024;
 /// Longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
@@ -137,6 +139,8 @@ impl Head {
 pub(super) struct Decoder {
     /// What arrived and is no whole frame yet.
     buf: BytesMut,
+    /// Bytes that went into the memory of `buf`, which holds them all while any is left.
+    held: usize,
     /// The beginning of a message that comes in parts.
     message: Option<Vec<u8>>,
     text: Utf8,
@@ -155,6 +159,7 @@ impl Decoder {
     /// More bytes arrived.
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.buf.extend_from_slice(bytes);
+        self.held += bytes.len();
     }
 
     /// Forgets what arrived and is of no use any more; says how many bytes.
@@ -178,6 +183,7 @@ impl Decoder {
             if is_text {
                 self.look_ahead(&head)?;
             }
+            self.let_go();
             return Ok(None);
         }
         // Whole and within bounds: of all that it could refuse, nothing is left.
@@ -231,10 +237,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// An idle connection holds no memory here.
+    /// An idle connection holds no memory here, and one with a piece of a frame little more than that.
     fn let_go(&mut self) {
-        if self.buf.is_empty() && self.buf.capacity() > 0 {
-            self.buf = BytesMut::new();
+        let left = self.buf.len();
+        if left == 0 && self.buf.capacity() > 0 || left <= SMALL && self.held > SMALL {
+            self.buf = BytesMut::from(&self.buf[..]);
+            self.held = left;
         }
     }
 }

@@ -210,6 +210,19 @@ fn between_messages_no_memory_is_held() {
 }
 
 #[test]
+fn the_beginning_of_a_frame_holds_no_more_than_itself() {
+    for beginning in [&[0x89][..], &frame(0x81, b"hello")[..8]] {
+        let mut decoder = Decoder::default();
+        decoder.feed(&[&frame(0x81, &vec![b'x'; 60_000])[..], beginning].concat());
+        assert!(decoder.next().unwrap().is_some());
+        assert_eq!(decoder.next(), Ok(None));
+        assert_eq!(decoder.buf, beginning);
+        // Nothing large is behind it.
+        assert!(!decoder.buf.try_reclaim(2 * SMALL));
+    }
+}
+
+#[test]
 fn a_frame_that_never_comes_takes_no_memory_for_it() {
     let mut decoder = Decoder::default();
     decoder.feed(&[0x81, 0xfe, 0xff, 0xff, 1, 2, 3, 4]);
