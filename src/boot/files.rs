@@ -2,10 +2,13 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::domain::error::FieldError;
+use crate::{domain::error::FieldError, settings::Database};
 
-/// What the process needs beside connections: the database, its log, Redis, epolls, listeners.
+/// What the process needs beside the connections that are counted: the database's lock, Redis, SMS,
+/// epolls, listeners.
 const OWN: usize = 256;
+/// Connections of the admin listener, at most.
+pub(super) const ADMIN: usize = 64;
 /// Connections that speak HTTP, at least.
 const REQUESTS: usize = 768;
 /// Connections that speak HTTP, at most.
@@ -23,12 +26,12 @@ impl Files {
     ///
     /// # Errors
     /// When so many sockets do not fit.
-    pub(super) fn plan(sockets: usize) -> Result<Self, FieldError> {
-        Self::divide(sockets, raise_limit())
+    pub(super) fn plan(sockets: usize, database: &Database) -> Result<Self, FieldError> {
+        Self::divide(sockets, OWN + ADMIN + of_database(database), raise_limit())
     }
 
-    fn divide(sockets: usize, limit: usize) -> Result<Self, FieldError> {
-        let reserve = OWN + REQUESTS;
+    fn divide(sockets: usize, own: usize, limit: usize) -> Result<Self, FieldError> {
+        let reserve = own + REQUESTS;
         if limit.checked_sub(reserve).is_none_or(|room| sockets > room) {
             return Err(FieldError::new(
                 "server.max_connections",
@@ -42,8 +45,19 @@ impl Files {
             ));
         }
         Ok(Self {
-            requests: (limit - sockets - OWN).min(MAX_REQUESTS),
+            requests: (limit - sockets - own).min(MAX_REQUESTS),
         })
+    }
+}
+
+/// What the connections to the database need.
+fn of_database(it: &Database) -> usize {
+    let connections = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    if it.url.is_some() {
+        connections(it.max_connections)
+    } else {
+        // Beside those that read one that writes; each has the database, its log and the log's index.
+        3 * (connections(it.read_connections) + 1)
     }
 }
 
@@ -73,7 +87,7 @@ mod tests {
 
     #[test]
     fn sockets_come_first_and_requests_get_the_rest() {
-        let requests = |sockets, limit| Files::divide(sockets, limit).map(|it| it.requests);
+        let requests = |sockets, limit| Files::divide(sockets, 256, limit).map(|it| it.requests);
         assert_eq!(requests(10_000, 11_024), Ok(768));
         assert_eq!(requests(10_000, 20_000), Ok(9744));
         assert_eq!(requests(10_000, usize::MAX), Ok(25_600));
@@ -82,6 +96,10 @@ mod tests {
         for number in ["10000", "11024", "11023", "9999"] {
             assert!(error.detail.contains(number), "{error}");
         }
+        // What the process itself needs more is not there for requests.
+        let own = |own| Files::divide(10_000, own, 12_000).map(|it| it.requests);
+        assert_eq!((own(256), own(1000)), (Ok(1744), Ok(1000)));
+        assert!(own(1233).is_err());
         assert!(requests(1, 100).is_err());
         assert!(requests(usize::MAX, usize::MAX).is_err());
     }

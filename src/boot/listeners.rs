@@ -17,7 +17,11 @@ use actix_service::{
 use actix_web::{HttpServer, dev::AppConfig, web};
 use futures_util::future::{Fuse, FusedFuture, FutureExt, join, join_all};
 
-use super::{BootError, files::Files, io_error, tls};
+use super::{
+    BootError,
+    files::{self, Files},
+    io_error, tls,
+};
 use crate::{
     actors::{Graph, kernel::Life},
     domain::{clock::World, sync::FloodLimit},
@@ -185,6 +189,7 @@ pub(super) fn bind(
             .configure(health::metrics_route)
     })
     .workers(1)
+    .max_connections(files::ADMIN)
     .disable_signals()
     .shutdown_timeout(1)
     .listen(admin)

@@ -100,7 +100,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
 pub fn serve(settings: &Settings) -> ExitCode {
     keep_files_private();
     finish(with_store_runtime(|runtime| {
-        let files = Files::plan(settings.server.max_connections)?;
+        let files = Files::plan(settings.server.max_connections, &settings.database)?;
         let run = run(settings, files, runtime.handle().clone());
         actix_rt::System::new().block_on(run)
     }))
