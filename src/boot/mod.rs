@@ -266,7 +266,8 @@ async fn serve_store(
     };
     // A second signal ends the wait.
     tokio::select! {
-        () = drain(&graph, listeners, Duration::from_secs(settings.server.shutdown_secs)) => {}
+        // The rest is for the cursors, which are stored last.
+        () = drain(&graph, listeners, Duration::from_secs(settings.server.shutdown_secs) * 3 / 4) => {}
         _ = terminate.recv() => tracing::warn!("stopped without finishing the drain"),
         _ = interrupt.recv() => tracing::warn!("stopped without finishing the drain"),
     }
