@@ -292,10 +292,8 @@ impl DeviceConnection {
     /// Answers the client's close frame.
     fn closed_by_client(&mut self, reason: Option<CloseReason>, ctx: &mut Ctx) {
         // The code comes back as it came, without the words.
-        let echo = reason.map(|it| CloseReason {
-            code: it.code,
-            description: None,
-        });
+        let description = None;
+        let echo = reason.map(|it| CloseReason { description, ..it });
         let reason = CloseCode::Normal.reason();
         self.begin_closing(Phase::Ending, reason, echo, ctx);
     }
@@ -385,14 +383,12 @@ impl Handler<Push<ToDevice>> for DeviceConnection {
                 let events = texts.iter().filter(|text| ServerFrame::is_event(text));
                 self.flood.sent(events.count());
                 for text in texts {
-                    if let Some(told) = ServerFrame::resync(&text) {
-                        self.resync = Some(told);
-                        // Where the client was counts no more, until it says where its reload is.
-                        self.position = None;
-                    } else if ServerFrame::refuses_position(&text) {
-                        // What it said last is no place to go on from.
+                    let told = ServerFrame::resync(&text);
+                    if told.is_some() || ServerFrame::refuses_position(&text) {
+                        // Where the client said it is counts no more, until it says it anew.
                         self.position = None;
                     }
+                    self.resync = told.or(self.resync);
                     self.outbox.text(text);
                 }
             }
