@@ -116,7 +116,13 @@ impl SessionCore {
         self.drop_links(others, &mut effects);
 
         // What was read in an earlier life of the log says nothing of this one.
-        let (delivery, resync) = if usable {
+        let told = it.resyncing.filter(|told| told.epoch == log.epoch);
+        let (delivery, resync) = if let Some(told) = told {
+            // Once. Its ack may be under way, and would be taken for that of a second resync.
+            let acked = if usable { it.acked_seq } else { 0 };
+            let delivery = Delivery::resyncing(acked, told.seq, self.config.window);
+            (delivery, None)
+        } else if usable {
             self.place(&it, log)
         } else {
             let delivery = Delivery::resyncing(0, log.floor_seq, self.config.window);
@@ -170,10 +176,6 @@ impl SessionCore {
             let delivery = Delivery::resyncing(it.acked_seq, log.floor_seq, window);
             (delivery, Some(reason))
         };
-        // It was told once. Its ack may be under way, and would be taken for that of a second resync.
-        if let Some(told) = it.resyncing.filter(|told| told.epoch == log.epoch) {
-            return (Delivery::resyncing(it.acked_seq, told.seq, window), None);
-        }
         // Its client was told of another epoch, and is not told again by a welcome.
         if it.resumed.is_some_and(|epoch| epoch != log.epoch) {
             return resync(ResyncReason::EpochChanged);

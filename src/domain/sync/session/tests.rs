@@ -288,6 +288,12 @@ fn a_connection_that_owes_the_ack_of_a_resync_is_not_told_it_twice() {
     // What it was told is of an earlier life.
     let shown = show(core(100).attach(now, again(2), seen(log(3, 0, 9))));
     assert_eq!(shown, ["1: resync epoch_changed floor 0 head 9"]);
+    // What was read for it is of an earlier life than the one that it was told of.
+    let mut it = core(100);
+    let later = now + Duration::from_secs(1);
+    it.head_seen(later, seen(log(2, 0, 9)));
+    let shown = show(it.attach(later, again(2), seen(log(1, 0, 9))));
+    assert_eq!(shown, Vec::<String>::new(), "quiet");
 }
 
 #[test]
