@@ -20,6 +20,8 @@ const RENEW_BEFORE: Duration = Duration::from_mins(1);
 const RENEW_AGAIN: Duration = Duration::from_secs(10);
 /// Two rejected tokens within this time mean that new tokens do not help.
 const TOKEN_TROUBLE: Duration = Duration::from_secs(10);
+/// A connection that was given up before its welcome may replace another for so long.
+const LATE_ATTACH: Duration = Duration::from_mins(1);
 /// A server that asks for a longer pause is taken to be wrong about it.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
@@ -29,12 +31,15 @@ pub(super) struct Rules {
     position: Position,
     backoff: Backoff,
     token_trouble: Option<Instant>,
+    /// When a connection was given up last whose welcome had not come.
+    given_up: Option<Instant>,
     link: Option<Link>,
 }
 
 /// What is remembered about the open connection.
 #[derive(Debug)]
 struct Link {
+    welcomed: bool,
     heard: Instant,
     ping_at: Instant,
     /// None while new tokens are on their way.
@@ -60,6 +65,7 @@ impl Rules {
             position,
             backoff: Backoff::new(),
             token_trouble: None,
+            given_up: None,
             link: None,
         }
     }
@@ -95,6 +101,7 @@ impl Rules {
         match input {
             Input::Opened { token_left } => {
                 self.link = Some(Link {
+                    welcomed: false,
                     heard: now,
                     ping_at: now + PING_EVERY,
                     renew_at: Some(now + until_renewal(token_left)),
@@ -133,7 +140,7 @@ impl Rules {
                 self.stop(actions, Stop::LogInAgain(why))
             }
             Input::Closed { code, reason } => self.closed(now, code, &reason),
-            Input::Lost { why } => self.again(None, false, why),
+            Input::Lost { why } => self.lost(now, why),
             Input::Refused { status: 401, .. } => self.new_token(now, "the token was refused"),
             Input::Refused {
                 why, retry_after, ..
@@ -173,10 +180,16 @@ impl Rules {
             "connected as {}: head {}, acknowledged {}",
             welcome.device_id, welcome.head_seq, welcome.acked_seq
         ));
-        if self.position.epoch.is_none() {
+        let adopted = match self.position.epoch.as_ref() {
+            None => Some(welcome.acked_seq),
+            // The beginning is the same in every epoch: no resync comes.
+            Some(known) if self.position.last_seq == 0 && *known != welcome.epoch => Some(0),
+            Some(_) => None,
+        };
+        if let Some(last_seq) = adopted {
             self.position = Position {
                 epoch: Some(welcome.epoch.clone()),
-                last_seq: welcome.acked_seq,
+                last_seq,
             };
             actions.push(Action::Save);
         }
@@ -184,6 +197,7 @@ impl Rules {
         let behind = self.position.epoch.as_ref() == Some(&welcome.epoch)
             && self.position.last_seq < welcome.head_seq;
         if let Some(link) = &mut self.link {
+            link.welcomed = true;
             link.replay = behind.then_some(Replay {
                 to: welcome.head_seq,
                 printed: 0,
@@ -260,7 +274,7 @@ impl Rules {
         };
         if now >= link.heard + SILENCE {
             let why = format!("nothing was heard for {} s", SILENCE.as_secs());
-            return self.again(None, false, why);
+            return self.lost(now, why);
         }
         let mut actions = Vec::new();
         if link.renew_at.is_some_and(|at| now >= at) {
@@ -282,6 +296,10 @@ impl Rules {
 
     fn closed(&mut self, now: Instant, code: Option<u16>, reason: &str) -> Vec<Action> {
         match code {
+            Some(4001) if self.may_be_ours(now) => {
+                let why = "replaced, maybe by a connection that was given up here";
+                self.again(None, false, why.to_owned())
+            }
             Some(4001) => {
                 let actions = self.keep();
                 self.stop(actions, Stop::Replaced)
@@ -297,6 +315,20 @@ impl Rules {
                 self.again(None, false, why)
             }
         }
+    }
+
+    /// Whether what replaced the connection may be one that was given up, and attached late.
+    fn may_be_ours(&self, now: Instant) -> bool {
+        self.given_up
+            .is_some_and(|at| now.duration_since(at) < LATE_ATTACH)
+    }
+
+    /// The connection broke, or could not be made.
+    fn lost(&mut self, now: Instant, why: String) -> Vec<Action> {
+        if self.link.as_ref().is_none_or(|link| !link.welcomed) {
+            self.given_up = Some(now);
+        }
+        self.again(None, false, why)
     }
 
     /// Saves what is printed and acknowledges what is saved.

@@ -311,6 +311,46 @@ fn a_replaced_or_removed_device_stays_away() {
 }
 
 #[test]
+fn one_that_was_replaced_by_what_it_gave_up_itself_comes_back() {
+    let mut bench = Bench::at(3);
+    bench.lost();
+    // Its request may be on its way through the server still.
+    bench.lost();
+    bench.connect(3, 3);
+    let again = bench.closed(4001);
+    assert!(again.concat().contains("again"), "{again:?}");
+    bench.connect(3, 3);
+    bench.later(60 * SECOND);
+    assert_eq!(bench.closed(4001), ["stop: Replaced"]);
+}
+
+#[test]
+fn a_connection_that_was_welcomed_before_it_broke_replaces_nothing_later() {
+    let mut bench = Bench::at(3);
+    bench.lost();
+    bench.connect(3, 3);
+    assert_eq!(bench.closed(4001), ["stop: Replaced"]);
+}
+
+#[test]
+fn who_is_at_the_beginning_takes_the_epoch_of_the_welcome() {
+    let mut bench = Bench::new(Some(0));
+    bench.tell(Input::Opened {
+        token_left: 900 * SECOND,
+    });
+    let told = bench.frame(
+        r#"{"type":"welcome","conn_id":"c","user_id":"u","device_id":"me","node":"n",
+            "epoch":"e2","head_seq":2,"acked_seq":1,"window":256,"heartbeat_secs":30}"#,
+    );
+    assert!(told.contains(&"save".to_owned()), "{told:?}");
+    let position = bench.rules.position();
+    assert_eq!(
+        (position.epoch.as_deref(), position.last_seq),
+        (Some("e2"), 0)
+    );
+}
+
+#[test]
 fn an_interrupt_leaves_nothing_undone() {
     let mut bench = Bench::at(0);
     bench.event(1);
