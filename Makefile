@@ -6,7 +6,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check sim fuzz
+.PHONY: help run test check sim fuzz model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,3 +28,6 @@ sim: ## Run schedules of the simulation, 100,000 unless told; takes SEED, RUNS, 
 
 fuzz: ## Fuzz what reads input of clients, a minute each; takes SECS, TARGET, KEEP=1
 	@SECS="$(SECS)" TARGET="$(TARGET)" KEEP="$(KEEP)" scripts/fuzz.sh
+
+model: ## Check the model of the session protocol in full, some minutes; takes OWN, ALL=1
+	@OWN="$(OWN)" ALL="$(ALL)" scripts/model.sh
