@@ -329,8 +329,7 @@ impl DeviceConnection {
         self.tell_untold();
         let known = self.session.take();
         // The attachment may still be under way.
-        let session = known.or_else(|| self.known_session());
-        if let Some(session) = session {
+        if let Some(session) = known.or_else(|| self.known_session()) {
             let _ = session.tell(Detached(self.conn));
         }
     }
