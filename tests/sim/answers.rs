@@ -7,7 +7,7 @@ use crate::{
     frames::{self},
     happening::{Ask, Happening},
     node::{Command, Mail, Node},
-    queue::Ms,
+    queue::Nanos,
     wire::conn_id,
     world::World,
 };
@@ -36,7 +36,7 @@ impl World {
         &mut self,
         node: usize,
         user: usize,
-        asked_at: Ms,
+        asked_at: Nanos,
         log: LogHead,
         events: &[WireEvent],
     ) {
@@ -80,7 +80,7 @@ impl World {
         &mut self,
         wire: usize,
         load: listen_stream::domain::sync::Load,
-        asked_at: Ms,
+        asked_at: Nanos,
         page: Option<(LogHead, Vec<WireEvent>)>,
     ) {
         let (node, user, conn) = (self.wires[wire].node, self.wires[wire].user, conn_id(wire));
@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The head was read as the core asked; none: it could not be.
-    pub fn head_read(&mut self, node: usize, user: usize, asked_at: Ms, log: Option<LogHead>) {
+    pub fn head_read(&mut self, node: usize, user: usize, asked_at: Nanos, log: Option<LogHead>) {
         let seen = log.map(|log| self.seen(log, asked_at));
         self.with_core(node, user, |core, now| match seen {
             Some(seen) => core.head_read(now, seen),

@@ -9,7 +9,7 @@ use crate::{
     db::{AttachState, device_id},
     happening::Ask,
     node::{Attaching, Mail},
-    queue::Ms,
+    queue::Nanos,
     server::client_device_id,
     wire::{Facts, conn_id},
     world::World,
@@ -38,6 +38,7 @@ impl World {
             device,
             refused: None,
             seen_epoch: 0,
+            hinted: Vec::new(),
         });
         let life = session.life;
         if held.is_some() {
@@ -49,23 +50,35 @@ impl World {
         }
     }
 
+    /// The next new connection has its turn. One that was refused while it waited writes nothing.
+    fn next_attach(&mut self, node: usize, user: usize) {
+        self.nodes[node].sessions[user].attach_turns.pop_front();
+        while let Some(&wire) = self.nodes[node].sessions[user].attach_turns.front() {
+            let session = &mut self.nodes[node].sessions[user];
+            let mut waiting = session.attaching.iter();
+            let refused = waiting.position(|a| a.wire == wire && a.refused.is_some());
+            let Some(at) = refused else {
+                let (life, since) = (session.life, self.wires[wire].position);
+                return self.ask(node, life, Ask::Attach { wire, since });
+            };
+            session.attach_turns.pop_front();
+            let it = session.attaching.remove(at);
+            self.end_wire(wire, it.refused.unwrap_or(CloseCode::TryAgainLater));
+        }
+    }
+
     /// The attachment of a connection was written; none: it could not be.
     pub fn attach_written(
         &mut self,
         wire: usize,
         since: Option<Position>,
-        asked_at: Ms,
+        asked_at: Nanos,
         state: Option<AttachState>,
     ) {
         let it = &self.wires[wire];
         let (node, user, device, held) = (it.node, it.user, it.device, it.held);
-        let session = &mut self.nodes[node].sessions[user];
         if held.is_none() {
-            session.attach_turns.pop_front();
-            if let Some(&wire) = session.attach_turns.front() {
-                let (life, since) = (session.life, self.wires[wire].position);
-                self.ask(node, life, Ask::Attach { wire, since });
-            }
+            self.next_attach(node, user);
         }
         let attaching = &mut self.nodes[node].sessions[user].attaching;
         let Some(at) = attaching.iter().position(|a| a.wire == wire) else {
@@ -73,14 +86,19 @@ impl World {
         };
         let meanwhile = attaching.remove(at);
         let Some(state) = state else {
-            return self.end_wire(wire, CloseCode::TryAgainLater);
+            let code = meanwhile.refused.unwrap_or(CloseCode::TryAgainLater);
+            return self.end_wire(wire, code);
         };
         if held.is_none() {
-            let mail = Mail::Attached(device_id(device), state.attach_epoch);
+            let (id, newest) = (device_id(device), state.attach_epoch);
+            let mail = Mail::AttachHinted(state.log.epoch, id, newest);
             self.hint(node, user, &mail);
         }
         let mine = held.map_or(state.attach_epoch, |(_, mine)| mine);
-        let newest = meanwhile.seen_epoch.max(state.attach_epoch);
+        let hinted = meanwhile.hinted.iter();
+        let hinted = hinted.filter(|(epoch, _)| *epoch == state.log.epoch);
+        let hinted = hinted.map(|(_, newest)| *newest).max().unwrap_or(0);
+        let newest = meanwhile.seen_epoch.max(hinted).max(state.attach_epoch);
         if let Some(code) = meanwhile.refused {
             return self.end_wire(wire, code);
         }
@@ -126,6 +144,10 @@ impl World {
                 .map(|told| (told.epoch, told.seq)),
             ..Facts::default()
         };
+        if held.is_none() {
+            self.wires[wire].count = state.count;
+        }
+        self.wires[wire].restores = state.restores;
         self.wires[wire].attached = true;
         self.wires[wire].held = Some((state.log.epoch, mine));
         let links = &mut self.nodes[node].sessions[user].links;
@@ -150,6 +172,10 @@ impl World {
         };
         let seen = self.seen(state.log, asked_at);
         self.with_core(node, user, |core, now| core.attach(now, it, seen));
+        // What its client was told, which what was read for it may contradict.
+        if let Some(told) = self.nodes[node].sessions[user].core.log() {
+            self.wires[wire].held = Some((told.epoch, mine));
+        }
         if first {
             // Hints arrive from now on.
             self.post(5, node, user, Mail::Listening);

@@ -38,6 +38,8 @@ pub struct Client {
     /// Which of its timers to connect, and loads, counts.
     pub serial: u32,
     pub backoff: u32,
+    /// It took the welcome of its connection: before that it says nothing of where it is.
+    pub welcomed: bool,
     pub ack_due: bool,
     /// It was sent something that it has not acked since.
     pub owes: bool,
@@ -80,6 +82,7 @@ impl Client {
             named: false,
             serial: 0,
             backoff: 0,
+            welcomed: false,
             ack_due: false,
             owes: false,
             heard_at: 0,
@@ -110,6 +113,11 @@ impl Client {
     pub fn high(&self, epoch: Epoch) -> i64 {
         let high = self.highs.iter().find(|(e, _)| *e == epoch);
         high.map_or(0, |(_, seq)| *seq)
+    }
+
+    /// It knows where it is, and may say so.
+    pub const fn knows_its_place(&self) -> bool {
+        self.welcomed && self.resync.is_none() && !self.awaits_resync
     }
 
     pub fn raise_high(&mut self, at: Position) {

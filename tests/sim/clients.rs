@@ -131,6 +131,7 @@ impl World {
         match down {
             Down::Welcome { epoch, acked } => {
                 client.backoff = 0;
+                client.welcomed = true;
                 let own = client.epoch;
                 if epoch == own {
                     let verdict = if acked > client.high(epoch) && !client.named {
@@ -150,7 +151,13 @@ impl World {
                     self.reload_alone(device);
                 }
             }
+            // Of a life that it has left behind.
+            Down::Event { .. } if client.awaits_resync => {}
             Down::Event { at, value, .. } => {
+                if at.seq > client.applied + 1 && self.wires[wire].lied {
+                    // What it said it had was refused, and its session was made anew.
+                    return self.leave(device, Leave::Cut);
+                }
                 let before = client.applied;
                 let verdict = client.apply(at, value);
                 let applied = client.applied > before;
@@ -227,7 +234,7 @@ impl World {
 
     pub fn ack(&mut self, device: usize) {
         let client = &self.clients[device];
-        if client.resync.is_none() && !client.awaits_resync {
+        if client.knows_its_place() {
             let at = client.position();
             let by_token = self.rng.chance(50);
             let ack = frames::ack(at, false, by_token, self.plan.setup.real_wire);

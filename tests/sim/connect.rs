@@ -48,6 +48,9 @@ impl World {
         client.wire = Some(wire);
         client.named = named;
         client.heard_at = now;
+        client.welcomed = false;
+        // What it names, or is sent again, says where it is.
+        client.owes = false;
         client.ack_due = false;
         client.expires = false;
         client.resync = None;
@@ -70,6 +73,8 @@ impl World {
             lied: false,
             resync: None,
             held: None,
+            count: 0,
+            restores: 0,
             notices_at: 0,
             down: std::collections::VecDeque::new(),
             up: std::collections::VecDeque::new(),

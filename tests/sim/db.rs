@@ -42,6 +42,10 @@ pub struct DeviceRow {
 pub struct AttachState {
     pub acked: i64,
     pub attach_epoch: i64,
+    /// Which of the device's attachments it is, also where the database forgot some.
+    pub count: u64,
+    /// How often the database had fallen back.
+    pub restores: u64,
     pub log: LogHead,
 }
 
@@ -70,6 +74,8 @@ pub struct Db {
     made: u64,
     real_wire: bool,
     pub restores: u64,
+    /// How often each device was given an attach epoch.
+    pub attached: Vec<u64>,
 }
 
 pub fn user_id(user: usize) -> UserId {
@@ -109,6 +115,7 @@ impl Db {
             made: 0,
             real_wire,
             restores: 0,
+            attached: Vec::new(),
         };
         for (user, (&devices, &(head, floor))) in users.iter().zip(older).enumerate() {
             let epoch = db.next_epoch();
@@ -128,6 +135,7 @@ impl Db {
                 attach_epoch: 0,
             }));
         }
+        db.attached = vec![0; db.devices.len()];
         db.backup();
         db
     }
@@ -225,11 +233,14 @@ impl Db {
         let row = &mut self.devices[device];
         if held.is_none() {
             row.attach_epoch += 1;
+            self.attached[device] += 1;
         }
         let row = *row;
         AttachState {
             acked: row.acked,
             attach_epoch: row.attach_epoch,
+            count: self.attached[device],
+            restores: self.restores,
             log: self.log(row.user),
         }
     }
@@ -327,9 +338,8 @@ impl Db {
     }
 
     /// Falls back to an older state, which is another life: one of the last copies, or what was when the
-    /// logs ended at `heads`. `running`: nodes serve meanwhile, and attach epochs that they gave out
-    /// stay.
-    pub fn restore(&mut self, choice: usize, heads: &[i64], running: bool) {
+    /// logs ended at `heads`. `keeps_attachments`: the attach epochs that were given out since stay.
+    pub fn restore(&mut self, choice: usize, heads: &[i64], keeps_attachments: bool) {
         self.restores += 1;
         let copies = self.backups.len().min(3);
         let backup = match self.backups.len().checked_sub(choice + 1) {
@@ -359,7 +369,7 @@ impl Db {
         for (row, older) in self.devices.iter_mut().zip(backup.devices) {
             let given = row.attach_epoch;
             *row = older;
-            if running {
+            if keeps_attachments {
                 row.attach_epoch = row.attach_epoch.max(given);
             }
         }

@@ -5,7 +5,11 @@ use listen_stream::domain::{
     sync::{Cursor, Load, LogHead, Position, WireEvent},
 };
 
-use crate::{db, node::Mail, queue::Ms};
+use crate::{
+    db,
+    node::Mail,
+    queue::{Ms, Nanos},
+};
 
 /// Something that happens at its time.
 #[derive(Debug)]
@@ -83,7 +87,7 @@ pub struct Work {
     pub node_life: u32,
     /// The life of the session or keeper that asked.
     pub life: u32,
-    pub asked_at: Ms,
+    pub asked_at: Nanos,
     pub ask: Ask,
     pub answer: Option<Answer>,
 }
@@ -106,7 +110,8 @@ pub enum Ask {
     },
     Heads {
         users: Vec<usize>,
-        devices: Vec<usize>,
+        /// With the attachments that are held.
+        devices: Vec<(usize, i64)>,
     },
     Commit {
         user: usize,
@@ -142,7 +147,8 @@ pub enum Answer {
     Attached(db::AttachState),
     Page(LogHead, Vec<WireEvent>),
     Head(LogHead),
-    Heads(Vec<(usize, LogHead)>, Vec<(usize, i64)>),
+    /// Of each device what is held, and its newest attachment.
+    Heads(Vec<(usize, LogHead)>, Vec<(usize, i64, i64)>),
     Committed(LogHead, Vec<WireEvent>),
     Acked(db::CursorAck),
     Stored(Vec<(DeviceId, i64)>),

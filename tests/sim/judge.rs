@@ -13,7 +13,7 @@ impl World {
         let it = &self.wires[wire];
         let client = &self.clients[it.device];
         let since = |at: Ms| self.now.saturating_sub(at);
-        let newest = self.db.devices[it.device].attach_epoch;
+        let attachments = self.db.attached[it.device];
         let here = it.client && client.wire == Some(wire);
         let behaves = since(client.misbehaved_at().max(it.facts.attached_at));
         Judged {
@@ -21,7 +21,7 @@ impl World {
             owing: it.facts.owes.map(|(at, _)| since(at)),
             parked: it.facts.parked,
             token_over: self.now.checked_sub(it.facts.token_until),
-            newer: it.held.is_none_or(|(_, mine)| mine < newest),
+            newer: it.held.is_none() || it.count < attachments || it.restores < self.db.restores,
             behaves: if here && self.now >= client.misbehaved_at() {
                 behaves
             } else {

@@ -1,5 +1,7 @@
 //! Those on a node who ask by the clock: the keeper of cursors, the watcher of heads.
 
+use std::cmp::Ordering;
+
 use listen_stream::domain::sync::Cursor;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     happening::{Ask, Happening},
     invariants,
     node::{Mail, Node},
-    queue::Ms,
+    queue::Nanos,
     world::World,
 };
 
@@ -62,7 +64,11 @@ impl World {
         let users = it.sessions.iter().enumerate();
         let users = users.filter(|(_, s)| !s.links.is_empty()).map(|(u, _)| u);
         let users = users.collect();
-        let devices = attached.iter().map(|w| self.wires[*w].device).collect();
+        let held = |w: &usize| {
+            let it = &self.wires[*w];
+            (it.device, it.held.map_or(0, |(_, mine)| mine))
+        };
+        let devices = attached.iter().map(held).collect();
         self.nodes[node].watching = true;
         self.ask(node, 0, Ask::Heads { users, devices });
     }
@@ -70,25 +76,23 @@ impl World {
     pub fn heads_read(
         &mut self,
         node: usize,
-        asked_at: Ms,
+        asked_at: Nanos,
         heads: Vec<(usize, listen_stream::domain::sync::LogHead)>,
-        devices: Vec<(usize, i64)>,
+        devices: Vec<(usize, i64, i64)>,
     ) {
         for (user, log) in heads {
             let mail = Mail::Head(log, asked_at);
             self.post(0, node, user, mail);
         }
-        for (device, newest) in devices {
-            let user = self.clients[device].user;
-            let links = &self.nodes[node].sessions[user].links;
-            let older = links.iter().any(|w| {
-                let it = &self.wires[*w];
-                it.device == device && it.held.is_some_and(|(_, mine)| mine < newest)
-            });
-            if older {
-                let mail = Mail::Attached(device_id(device), newest);
-                self.post(0, node, user, mail);
-            }
+        for (device, held, newest) in devices {
+            let (user, id) = (self.clients[device].user, device_id(device));
+            let mail = match newest.cmp(&held) {
+                Ordering::Greater => Mail::Attached(id, newest),
+                // What is held was stored before the look began.
+                Ordering::Less => Mail::FellBack(id, held),
+                Ordering::Equal => continue,
+            };
+            self.post(0, node, user, mail);
         }
     }
 }

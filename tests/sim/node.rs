@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use listen_stream::domain::{
     identity::ClientDeviceId,
-    ids::DeviceId,
+    ids::{DeviceId, Epoch},
     sync::{CloseCode, Cursor, LogHead, Position, SessionConfig, SessionCore, Signal},
 };
 
 use crate::{
     db::user_id,
-    queue::{Ms, SECOND},
+    queue::{Ms, Nanos, SECOND},
 };
 
 /// A command that waits for its turn.
@@ -21,7 +21,7 @@ pub enum Command {
 }
 
 /// A connection whose attachment is being written.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Attaching {
     pub wire: usize,
     pub device: usize,
@@ -29,22 +29,35 @@ pub struct Attaching {
     pub refused: Option<CloseCode>,
     /// The highest attach epoch of its device that was told meanwhile.
     pub seen_epoch: i64,
+    /// The same as hints told it, by the epoch of the log that each named.
+    pub hinted: Vec<(Epoch, i64)>,
+}
+
+/// What nodes tell each other beside the log.
+#[derive(Debug, Clone)]
+pub enum News {
+    Signal(ClientDeviceId, Signal),
+    /// Who is attached at a node; it may ask for the same of this one.
+    Present(usize, Vec<ClientDeviceId>, bool),
 }
 
 /// What other parts of the system tell a session.
 #[derive(Debug, Clone)]
 pub enum Mail {
     /// The ends of the log, with when they were asked for.
-    Head(LogHead, Ms),
+    Head(LogHead, Nanos),
     /// The same as another node hints, of unknown age.
     Hinted(LogHead),
-    /// A device attached anew somewhere.
+    /// A device attached anew somewhere, as was read.
     Attached(DeviceId, i64),
+    /// The same as another node hints, for which the log has that epoch.
+    AttachHinted(Epoch, DeviceId, i64),
+    /// The store no longer knows of a device's attachment.
+    FellBack(DeviceId, i64),
     /// Hints arrive from now on: look, and ask who is elsewhere.
     Listening,
-    Relay(ClientDeviceId, Signal),
-    /// Who is attached at a node; it may ask for the same of this one.
-    Present(usize, Vec<ClientDeviceId>, bool),
+    /// What another node tells, for which the log has that epoch.
+    Told(Epoch, News),
 }
 
 /// A user's session.

@@ -162,7 +162,8 @@ impl World {
                 sent.max(self.clients[device].applied) - off * i64::from(self.rng.chance(50))
             })
             .collect();
-        self.db.restore(choice, &heads, !offline);
+        let keeps_attachments = !offline && self.rng.chance(50);
+        self.db.restore(choice, &heads, keeps_attachments);
         if !offline && self.rng.chance(70) {
             // Soon somebody looks.
             for node in 0..2 {
@@ -210,7 +211,7 @@ impl World {
     fn odd_ack(&mut self, device: usize, how: OddAck) {
         let client = &self.clients[device];
         let at = client.position();
-        if client.resync.is_some() || client.awaits_resync || client.wire.is_none() {
+        if !client.knows_its_place() || client.wire.is_none() {
             return;
         }
         let (at, bogus, times) = match how {

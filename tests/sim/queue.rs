@@ -7,6 +7,9 @@ use crate::rng::Rng;
 /// Milliseconds of virtual time since the schedule began.
 pub type Ms = u64;
 
+/// Nanoseconds: in one millisecond things happen one after another.
+pub type Nanos = u64;
+
 /// One second.
 pub const SECOND: Ms = 1000;
 

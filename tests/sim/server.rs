@@ -14,8 +14,8 @@ use crate::{
     frames::{self, Down},
     happening::{Ask, Happening},
     invariants::{self, Told},
-    node::{Mail, Node},
-    queue::Ms,
+    node::{News, Node},
+    queue::{Ms, Nanos},
     wire::{conn_id, wire_index},
     world::World,
 };
@@ -57,7 +57,7 @@ impl World {
         user: usize,
         call: impl FnOnce(&mut SessionCore, Instant) -> Vec<Effect>,
     ) {
-        let now = self.instant(self.now);
+        let now = self.moment(self.nanos());
         let effects = call(&mut self.nodes[node].sessions[user].core, now);
         self.apply(node, user, effects);
     }
@@ -76,8 +76,8 @@ impl World {
         self.with_core(node, user, |core, now| core.head_seen(now, seen));
     }
 
-    pub fn seen(&self, log: LogHead, asked_at: Ms) -> Seen {
-        let asked_at = self.instant(asked_at);
+    pub fn seen(&self, log: LogHead, asked_at: Nanos) -> Seen {
+        let asked_at = self.moment(asked_at);
         Seen { log, asked_at }
     }
 
@@ -116,10 +116,10 @@ impl World {
                 Effect::Acked(cursor) => self.acked(node, user, cursor),
                 Effect::Detached(_) => self.flush(node),
                 Effect::Relay(from, signal) => {
-                    self.hint(node, user, &Mail::Relay(from, signal));
+                    self.tell_nodes(node, user, News::Signal(from, signal));
                 }
                 Effect::Present(devices) => {
-                    self.hint(node, user, &Mail::Present(node, devices, false));
+                    self.tell_nodes(node, user, News::Present(node, devices, false));
                 }
                 Effect::SignalDropped(_) => self.stats.signals_dropped += 1,
             }
@@ -176,8 +176,16 @@ impl World {
                 self.wires[wire].facts.resynced(log);
                 let (epoch, seq) = (log.epoch, log.floor_seq);
                 self.wires[wire].resync = Some(Position { epoch, seq });
+                // Where the client was counts no more, until it says where its reload is.
+                self.wires[wire].position = None;
             }
-            Down::Error { .. } => self.wires[wire].facts.judged(self.now),
+            Down::Error { code, .. } => {
+                if matches!(code.as_str(), "ack_beyond_head" | "epoch_changed") {
+                    // What it said last is no place to go on from.
+                    self.wires[wire].position = None;
+                }
+                self.wires[wire].facts.judged(self.now);
+            }
             _ => {}
         }
         self.must(verdict, || format!("connection {wire}"));

@@ -129,6 +129,10 @@ pub struct Wire {
     pub resync: Option<Position>,
     /// What it was attached to: the epoch that its client was told, and its own attachment.
     pub held: Option<(Epoch, i64)>,
+    /// Which of its device's attachments it is.
+    pub count: u64,
+    /// How often the database had fallen back when it attached: numbers from before mean little.
+    pub restores: u64,
     /// The node's end notices only then that its session ended; what it hears before is lost.
     pub notices_at: Ms,
     pub down: VecDeque<(Ms, Down)>,

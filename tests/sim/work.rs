@@ -9,7 +9,7 @@ use crate::{
     invariants,
     node::Mail,
     plan::Fault,
-    queue::{Ms, SECOND},
+    queue::{Ms, Nanos, SECOND},
     world::World,
 };
 
@@ -27,7 +27,7 @@ impl World {
             node,
             node_life,
             life,
-            asked_at: self.now,
+            asked_at: self.nanos(),
             ask,
             answer: None,
         }));
@@ -97,8 +97,11 @@ impl World {
             Ask::ReadHead { user } | Ask::Look { user } => Answer::Head(self.db.log(*user)),
             Ask::Heads { users, devices } => {
                 let heads = users.iter().map(|user| (*user, self.db.log(*user)));
-                let newest = |device: &usize| (*device, self.db.devices[*device].attach_epoch);
-                Answer::Heads(heads.collect(), devices.iter().map(newest).collect())
+                let devices = devices.iter().map(|&(device, held)| {
+                    let newest = self.db.devices[device].attach_epoch;
+                    (device, held, newest)
+                });
+                Answer::Heads(heads.collect(), devices.collect())
             }
             Ask::Commit { user, count, size } => {
                 let events = self.db.append(self.now, *user, *count, *size);
@@ -177,7 +180,7 @@ impl World {
     }
 
     /// A session hears what it asked for.
-    pub fn session_answered(&mut self, node: usize, asked_at: Ms, ask: Ask, answer: Answer) {
+    pub fn session_answered(&mut self, node: usize, asked_at: Nanos, ask: Ask, answer: Answer) {
         match (ask, answer) {
             (Ask::Attach { wire, since }, Answer::Attached(state)) => {
                 self.attach_written(wire, since, asked_at, Some(state));
@@ -192,7 +195,7 @@ impl World {
             }
             (Ask::ReadHead { user }, _) => self.head_read(node, user, asked_at, None),
             (Ask::Look { user }, Answer::Head(log)) => {
-                let asked_at = self.instant(asked_at);
+                let asked_at = self.moment(asked_at);
                 let seen = Seen { log, asked_at };
                 self.look_seen(node, user, seen);
             }
@@ -221,7 +224,7 @@ impl World {
         &mut self,
         node: usize,
         life: u32,
-        asked_at: Ms,
+        asked_at: Nanos,
         ask: Ask,
         answer: Answer,
     ) {

@@ -19,7 +19,7 @@ use crate::{
     invariants::{Limits, Verdict},
     node::{Command, Mail, Node},
     plan::{Fault, Plan, Setup},
-    queue::{Ms, Queue, SECOND},
+    queue::{Ms, Nanos, Queue, SECOND},
     rng::Rng,
     stats::Stats,
     wire::Wire,
@@ -173,6 +173,15 @@ impl World {
 
     pub fn after(&mut self, delay: Ms, it: Happening) {
         self.push(self.now + delay, it);
+    }
+
+    /// The present moment: later than that of the step before, also within a millisecond.
+    pub const fn nanos(&self) -> Nanos {
+        self.now * 1_000_000 + self.stats.steps
+    }
+
+    pub fn moment(&self, at: Nanos) -> Instant {
+        self.base + Duration::from_nanos(at)
     }
 
     pub fn instant(&self, at: Ms) -> Instant {

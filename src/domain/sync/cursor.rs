@@ -6,12 +6,15 @@ use super::event::Cursor;
 
 impl Cursor {
     /// What is left of this cursor and of `later`, which was told after it, of the same device. A
-    /// higher attach epoch wins; within one the cursor moves forward only, and a position of another
-    /// life of the log replaces the one before.
+    /// position of another life of the log replaces the one before. Within a life a higher attach epoch
+    /// wins, and within one of those the cursor moves forward only.
     #[must_use]
     pub fn merged(self, later: Self) -> Self {
-        let back =
-            later.position.epoch == self.position.epoch && later.position.seq < self.position.seq;
+        if later.position.epoch != self.position.epoch {
+            // A store that fell back to an older state gives out lower attach epochs too.
+            return later;
+        }
+        let back = later.position.seq < self.position.seq;
         match later.attach_epoch.cmp(&self.attach_epoch) {
             Ordering::Less => self,
             Ordering::Equal if back => self,
@@ -55,7 +58,7 @@ mod tests {
             (cursor(3, 1, 10), cursor(3, 1, 10)),
             (cursor(1, 1, 99), held),
             (cursor(2, 7, 3), cursor(2, 7, 3)),
-            (cursor(1, 7, 99), held),
+            (cursor(1, 7, 99), cursor(1, 7, 99)),
         ] {
             assert_eq!(held.merged(later), expected, "{later:?}");
         }

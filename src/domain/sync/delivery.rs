@@ -178,10 +178,8 @@ impl Delivery {
         self.loading = false;
         let sent = self.sent();
         // The client acked or resynced past the read meanwhile.
-        if self.is_quiet()
-            || (load.generation != self.generation && !planted!(ReadFromBeforeAResync))
-            || load.after > sent
-        {
+        let is_late = self.is_quiet() || load.generation != self.generation;
+        if (is_late && !planted!(ReadFromBeforeAResync)) || load.after > sent {
             return Some(&[]);
         }
         // A read is asked for only below the head: nothing there means that it is gone.
