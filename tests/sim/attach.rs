@@ -95,9 +95,7 @@ impl World {
             self.hint(node, user, &mail);
         }
         let mine = held.map_or(state.attach_epoch, |(_, mine)| mine);
-        let hinted = meanwhile.hinted.iter();
-        let hinted = hinted.filter(|(epoch, _)| *epoch == state.log.epoch);
-        let hinted = hinted.map(|(_, newest)| *newest).max().unwrap_or(0);
+        let hinted = newest_hint(&meanwhile.hinted, state.log.epoch);
         let newest = meanwhile.seen_epoch.max(hinted).max(state.attach_epoch);
         if let Some(code) = meanwhile.refused {
             return self.end_wire(wire, code);
@@ -195,4 +193,10 @@ impl World {
         session.links.retain(|w| *w != wire);
         self.with_core(node, user, |core, _| core.detached(conn_id(wire)));
     }
+}
+
+/// The newest attachment that hints of this life of the log told of.
+fn newest_hint(hints: &[(Epoch, i64)], epoch: Epoch) -> i64 {
+    let of_this = hints.iter().filter(|(of, _)| *of == epoch);
+    of_this.map(|(_, newest)| *newest).max().unwrap_or(0)
 }
