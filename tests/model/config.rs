@@ -40,8 +40,10 @@ pub struct Left {
     pub trims: u8,
     /// Times that the database is restored, while no node is up.
     pub restores: u8,
-    /// Times that the log falls back to an older state under the nodes that use it.
+    /// Times that the database falls back to an older state under the nodes that use it.
     pub fallbacks: u8,
+    /// Times that the log alone does.
+    pub renewals: u8,
     /// Times that a client that is not connected loses part of what it had.
     pub losses: u8,
     /// Times that a client that is not connected loses all that it had.
@@ -63,6 +65,7 @@ impl Left {
         trims: 0,
         restores: 0,
         fallbacks: 0,
+        renewals: 0,
         losses: 0,
         wipes: 0,
         failures: 0,
@@ -77,7 +80,7 @@ impl Left {
 
     /// Whether the log may get another life.
     pub const fn lives_change(&self) -> bool {
-        self.restores + self.fallbacks > 0
+        self.restores + self.fallbacks + self.renewals > 0
     }
 }
 

@@ -150,8 +150,8 @@ impl Db {
         self.floor = floor;
     }
 
-    /// The log falls back to a state of which the last event was not part yet.
-    pub fn fall_back(&mut self) {
+    /// The log gets another life, in which its last event was not part yet.
+    pub fn renew(&mut self) {
         let mut values = self.lives.last().expect("a life").clone();
         values.pop();
         let head = len(&values);
@@ -162,9 +162,9 @@ impl Db {
         }
     }
 
-    /// The database is of a time at which nobody had attached yet.
-    pub fn restore(&mut self) {
-        self.fall_back();
+    /// The whole falls back, to when nobody had attached yet.
+    pub fn fall_back(&mut self) {
+        self.renew();
         for row in &mut self.devices {
             row.attach_epoch = 0;
         }

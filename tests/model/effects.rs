@@ -102,6 +102,10 @@ impl State {
                 wire.unanswered.push(Resync { life, floor });
                 let epoch = epoch(life);
                 wire.resync = Some(Position { epoch, seq: floor });
+                wire.position = None;
+            }
+            Down::Error(ref code) if code == "ack_beyond_head" || code == "epoch_changed" => {
+                wire.position = None;
             }
             Down::Welcome { .. } | Down::Error(_) | Down::Close(_) => {}
         }

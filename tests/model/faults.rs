@@ -39,11 +39,15 @@ impl State {
             Action::Restore => {
                 self.left.restores -= 1;
                 (0..NODES).for_each(|node| self.crash_node(config, node));
-                self.db.restore();
+                self.db.fall_back();
             }
             Action::FallBack => {
                 self.left.fallbacks -= 1;
                 self.db.fall_back();
+            }
+            Action::Renew => {
+                self.left.renewals -= 1;
+                self.db.renew();
             }
             Action::Lose { device } => {
                 self.left.losses -= 1;

@@ -16,9 +16,9 @@
 //!
 //! Not covered: time (heartbeats, acks owed, ends of tokens; patience is taken to be endless), signals
 //! and presence, removed devices, sessions that go to rest, clients that do not keep to the protocol,
-//! two programs with one `device_id`, attach epochs that fall back under running nodes, and more of
-//! anything than a configuration says. Commands of the store are single steps: that they are, is for
-//! the tests of the store. States are told apart by 64 bits of hash.
+//! two programs with one `device_id`, and more of anything than a configuration says. Commands of the
+//! store are single steps: that they are is for the tests of the store. States are told apart by 64
+//! bits of hash.
 //!
 //! That something good happens is checked in two ways: in each state in which nothing is under way,
 //! everything is delivered; and in configurations that say so, from each state such a state is reached
@@ -117,8 +117,11 @@ configurations! { 1:
     the_database_is_restored { events: 1, settle: true } { commits: 1, restores: 1 }
     the_log_falls_back { settle: true } { commits: 2, fallbacks: 1 }
     the_log_falls_back_and_a_session_crashes { events: 1 } { commits: 1, fallbacks: 1, session_crashes: 1 }
-    a_look_ends_late { events: 1 } { commits: 1, fallbacks: 1, late_looks: 1 }
+    the_log_is_renewed { settle: true } { commits: 2, renewals: 1 }
+    a_look_ends_late { events: 1 } { commits: 1, renewals: 1, late_looks: 1 }
     two_devices { devices: 2 } { commits: 2 }
+    two_devices_and_a_connection_breaks { devices: 2 } { commits: 1, breaks: 1 }
+    two_devices_and_the_log_is_cut { devices: 2, events: 1 } { commits: 1, trims: 1 }
     two_devices_and_a_session_crashes { devices: 2 } { commits: 1, session_crashes: 1 }
     two_devices_and_a_node_crashes { devices: 2 } { commits: 1, node_crashes: 1 }
 }
@@ -133,7 +136,8 @@ configurations! { 2: #[ignore = "takes minutes: make model"]
     large_restore { window: 2, events: 1 } { commits: 1, restores: 1, breaks: 1, rest_acks: 1 }
     large_fallback { events: 1 } { commits: 1, fallbacks: 1, breaks: 1, session_crashes: 1 }
     large_fallback_and_cut { events: 1 } { commits: 1, fallbacks: 1, trims: 1, session_crashes: 1 }
-    large_late_look { } { commits: 1, fallbacks: 1, breaks: 1, late_looks: 1 }
+    large_late_look { } { commits: 1, renewals: 1, breaks: 1, late_looks: 1 }
+    large_renewal { events: 1 } { commits: 1, renewals: 1, breaks: 1, session_crashes: 1 }
     large_two_devices_break { devices: 2 } { commits: 2, breaks: 1 }
     large_two_devices_session { devices: 2, window: 2 } { commits: 2, session_crashes: 1 }
     large_two_devices_node { devices: 2, window: 2 } { commits: 3, node_crashes: 1 }
@@ -146,7 +150,7 @@ configurations! { 2: #[ignore = "takes minutes: make model"]
 // A whole hour, and 6 GB.
 configurations! { 2: #[ignore = "takes an hour: make model ALL=1"]
     huge_two_devices_session { devices: 2, window: 2 } { commits: 3, session_crashes: 1 }
-    huge_late_look { } { commits: 2, fallbacks: 1, breaks: 1, late_looks: 1 }
+    huge_late_look { } { commits: 2, renewals: 1, breaks: 1, late_looks: 1 }
 }
 
 /// One of one's own: `make model OWN="devices=2 commits=2 breaks=1"`.
@@ -173,6 +177,7 @@ fn own() {
             "trims" => left.trims = times,
             "restores" => left.restores = times,
             "fallbacks" => left.fallbacks = times,
+            "renewals" => left.renewals = times,
             "losses" => left.losses = times,
             "wipes" => left.wipes = times,
             "failures" => left.failures = times,
@@ -195,8 +200,8 @@ fn planted_faults_are_found() {
         ..Left::NONE
     };
     let breaks = |left: Left| Left { breaks: 1, ..left };
-    let falls_back = |left: Left| Left {
-        fallbacks: 1,
+    let renewed = |left: Left| Left {
+        renewals: 1,
         ..left
     };
     let two = Left { commits: 2, ..one };
@@ -207,16 +212,16 @@ fn planted_faults_are_found() {
         "a replaced connection moves no cursor",
         config,
     );
-    finds(Bug::CursorOfAnyLife, BEHIND_CLIENT, with(falls_back(two)));
+    finds(Bug::CursorOfAnyLife, BEHIND_CLIENT, with(renewed(two)));
     let config = with(Left {
         rest_acks: 1,
         ..two
     });
     finds(Bug::CursorMovesBack, "a cursor moves forward only", config);
-    finds(Bug::AckOfAnyLife, BEHIND_CLIENT, with(falls_back(two)));
+    finds(Bug::AckOfAnyLife, BEHIND_CLIENT, with(renewed(two)));
     let left = Left {
         late_looks: 1,
-        ..falls_back(one)
+        ..renewed(one)
     };
     let rule = "a resync is not repeated before it is acked";
     finds(Bug::HintOfAnyLife, rule, with(left));

@@ -6,7 +6,7 @@ use super::{
     client::{Down, Up},
     config::{Bug, Config, Left},
     rules,
-    state::{NODES, Server, State, Wire},
+    state::{NODES, Server, State, Wire, owner},
 };
 
 /// Something that happens. What may happen but need not is counted by `Left`.
@@ -32,6 +32,7 @@ pub enum Action {
     },
     Restore,
     FallBack,
+    Renew,
     /// A client that is not connected loses the last event that it had.
     Lose {
         device: usize,
@@ -118,6 +119,10 @@ pub enum Action {
     /// The watcher finds the head as it is.
     Look {
         node: usize,
+    },
+    /// The watcher finds that the database does not know of an attachment any more.
+    Unknown {
+        slot: usize,
     },
     /// A node hears that a device attached elsewhere.
     Supersede {
@@ -242,6 +247,9 @@ impl Session {
         if left.fallbacks > 0 && state.db.head() > 0 {
             actions.push(Action::FallBack);
         }
+        if left.renewals > 0 && state.db.head() > 0 {
+            actions.push(Action::Renew);
+        }
     }
 
     fn may_hear(&self, state: &State, node: usize, actions: &mut Vec<Action>) {
@@ -302,7 +310,13 @@ fn due_of_wire(state: &State, slot: usize, wire: &Wire, actions: &mut Vec<Action
             }
         }
         Server::Alone => actions.push(Action::AttachAgain { slot }),
-        Server::Attached | Server::Gone => {}
+        Server::Attached => {
+            let stored = state.db.devices[owner(slot)].attach_epoch;
+            if wire.resumed.is_some_and(|it| it.attach_epoch > stored) {
+                actions.push(Action::Unknown { slot });
+            }
+        }
+        Server::Gone => {}
     }
     // Until a connection is attached, nothing is read from it but that it ended.
     let heard = match (&wire.server, wire.up.front()) {

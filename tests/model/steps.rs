@@ -25,6 +25,7 @@ impl State {
             | Action::Trim { .. }
             | Action::Restore
             | Action::FallBack
+            | Action::Renew
             | Action::Lose { .. }
             | Action::Wipe { .. }
             | Action::FailLoad { .. }
@@ -73,6 +74,7 @@ impl State {
                 self.told(config, node, log);
             }
             Action::Supersede { node, device } => self.supersede(config, node, device),
+            Action::Unknown { slot } => self.unknown(config, slot),
         }
         if !self.left.log_changes() {
             self.read_now();
@@ -214,6 +216,14 @@ impl State {
     }
 
     fn raise(&mut self, slot: usize) {
+        // One that was refused while it waited writes nothing.
+        if let Some(Server::Attaching(it)) = self.wire(slot).map(|wire| &wire.server)
+            && let Some(code) = it.refused
+        {
+            let node = self.node_of(slot);
+            self.nodes[node].attaching.retain(|other| *other != slot);
+            return self.end(slot, code);
+        }
         let (state, attached) = self.db.raise(owner(slot));
         let asked = self.nodes[self.node_of(slot)].clock;
         if let Some(wire) = &mut self.wires[slot] {
@@ -226,11 +236,19 @@ impl State {
 
     fn attach_again(&mut self, slot: usize) {
         let (node, device) = (self.node_of(slot), owner(slot));
-        let newer = |(other, wire): (usize, &Wire)| other != slot && wire.server != Server::Alone;
+        let held = self.wire(slot).and_then(|wire| wire.resumed);
+        let held = held.map(|it| it.attach_epoch);
+        let newer = |(other, wire): (usize, &Wire)| match &wire.server {
+            _ if other == slot => false,
+            Server::Attached => true,
+            Server::Attaching(it) => it.resumed.is_none_or(|it| Some(it.attach_epoch) > held),
+            Server::Alone | Server::Gone => false,
+        };
         if self.at(node, device).any(newer) {
             // The device came with a newer connection while the session was being made anew.
             return self.end(slot, CloseCode::Replaced);
         }
+        self.refuse_attaching(node, device, CloseCode::Replaced);
         let (state, asked) = (self.db.state(device), self.nodes[node].clock);
         if let Some(wire) = &mut self.wires[slot] {
             wire.server = Server::Attaching(Attaching {
@@ -427,7 +445,9 @@ impl State {
             if self.db.advance(device, pending.cursor, config) {
                 let row = self.db.devices[device];
                 self.broken.unless(row.cursor > before, Rule::CursorForward);
-                let newest = pending.attached == row.attached;
+                // Numbers that fell back may be given again.
+                let again = config.left.fallbacks > self.left.fallbacks;
+                let newest = pending.attached == row.attached || again;
                 self.broken.unless(newest, Rule::OnlyTheNewest);
             }
         }
@@ -446,6 +466,16 @@ impl State {
         self.call(config, node, None, |core, _| {
             core.superseded(device(number), newest)
         });
+    }
+
+    fn unknown(&mut self, config: &Config, slot: usize) {
+        let held = self.wire(slot).and_then(|wire| wire.resumed);
+        if let Some(held) = held.map(|it| it.attach_epoch) {
+            let node = self.node_of(slot);
+            self.call(config, node, None, |core, _| {
+                core.unknown(device(owner(slot)), held)
+            });
+        }
     }
 
     /// A session is made anew: connections stay, those that were attaching do not.
