@@ -82,6 +82,7 @@ impl Modify for Security {
         library::put,
         library::remove,
         library::restore,
+        sync::presence,
         sync::changes,
         sync::ack,
         sync::ticket,

@@ -12,12 +12,12 @@ use super::{
     openapi::Problem,
 };
 use crate::{
-    actors::session::{AckChanges, AckReply, ChangesReply, IssueTicket, ReadChanges},
+    actors::session::{AckChanges, AckReply, ChangesReply, IssueTicket, Presence, ReadChanges},
     domain::{
         error::{ErrorCode, FieldError},
         identity::Ticket,
         ids::Epoch,
-        sync::{EventView, LogHead, Position},
+        sync::{EventView, LogHead, Position, PresentDevice},
     },
 };
 
@@ -71,6 +71,26 @@ pub struct TicketView {
     ticket: String,
     /// Seconds for which it holds.
     expires_in: i64,
+}
+
+/// Who of the user's devices is connected.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PresenceView {
+    devices: Vec<PresentDevice>,
+}
+
+/// The user's devices that are connected, as the socket's `presence` tells it.
+#[utoipa::path(get, path = "/v1/me/presence", tag = "sync", security(("bearer" = [])),
+    responses((status = 200, description = "The devices", body = PresenceView)))]
+pub(super) async fn presence(
+    graph: Actors,
+    Authed(caller): Authed,
+) -> Result<web::Json<PresenceView>, ApiError> {
+    let devices = graph
+        .sessions
+        .ask(&caller.user, Presence, deadline(&graph))
+        .await?;
+    Ok(web::Json(PresenceView { devices }))
 }
 
 /// Events after a position. Reading moves no cursor.
@@ -195,7 +215,8 @@ pub(super) async fn ticket(
 
 /// Registers the routes.
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/v1/me/changes").route(web::get().to(changes)))
+    cfg.service(web::resource("/v1/me/presence").route(web::get().to(presence)))
+        .service(web::resource("/v1/me/changes").route(web::get().to(changes)))
         .service(web::resource("/v1/me/changes/ack").route(web::post().to(ack)))
         .service(web::resource("/v1/sync/tickets").route(web::post().to(ticket)));
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::support::{
-    Device, Engine, Got, Raw, Server, Socket,
+    Device, Engine, Got, Raw, Server, Socket, eventually,
     raw::{TEXT, frame, ping_of},
 };
 
@@ -39,6 +39,18 @@ both_engines! {
         let stranger = server.api().newcomer("third").await;
         Socket::open(&stranger).await.ping().await;
         here.ping().await;
+    }
+
+    async fn who_is_connected_is_told_by_rest_too(engine) {
+        let server = Server::start(engine).await;
+        let ((first, _here), (_, there)) = pair(&server).await;
+        let present = async || first.get("/v1/me/presence").await.ok(200);
+        assert_eq!(present().await, json!({"devices": [{"device_id": "first"}, {"device_id": "second"}]}));
+        there.close().await;
+        eventually("the other is gone", async || present().await == json!({"devices": [{"device_id": "first"}]})).await;
+        let stranger = server.api().newcomer("third").await;
+        assert_eq!(stranger.get("/v1/me/presence").await.ok(200), json!({"devices": []}));
+        server.api().get("/v1/me/presence").await.problem(401, "unauthenticated");
     }
 
     async fn a_signal_reaches_the_other_devices_and_is_not_kept(engine) {

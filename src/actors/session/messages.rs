@@ -12,7 +12,9 @@ use crate::{
         identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
         ids::{ConnId, DeviceId, Epoch, FavoriteId},
         library::{Favorite, FavoriteKey, FavoriteType},
-        sync::{ClientFrame, CloseCode, EventView, LogHead, Position, Seen, ServerFrame},
+        sync::{
+            ClientFrame, CloseCode, EventView, LogHead, Position, PresentDevice, Seen, ServerFrame,
+        },
     },
     store::Superseded,
 };
@@ -29,6 +31,7 @@ macro_rules! asks {
 asks! {
     Read Profile -> Result<Option<User>, Failure>;
     Read ListDevices -> Result<Vec<Device>, Failure>;
+    Read Presence -> Vec<PresentDevice>;
     Read ListFavorites -> Result<Vec<Favorite>, Failure>;
     Read ReadChanges -> Result<ChangesReply, Failure>;
     Command RemoveDevice -> Result<bool, Failure>;
@@ -60,6 +63,10 @@ pub struct Profile;
 /// The user's devices, oldest first.
 #[derive(Debug)]
 pub struct ListDevices;
+
+/// The user's devices that are connected, as far as is known here. Answered from memory.
+#[derive(Debug)]
+pub struct Presence;
 
 /// Remove a device: its tokens are refused at once, its socket closes. Answers whether there was one.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use chrono::TimeDelta;
 pub use messages::{
     AckChanges, AckReply, Attach, AttachHinted, AttachRefused, AttachedTo, ChangesReply, Detached,
     Done, Drain, FellBack, Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices,
-    ListFavorites, Listening, Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket,
+    ListFavorites, Listening, Presence, Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket,
     RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
 };
 pub use nodes::FromNode;

@@ -2,7 +2,7 @@
 
 use super::{
     UserSession,
-    messages::{ChangesReply, ListDevices, ListFavorites, Profile, ReadChanges},
+    messages::{ChangesReply, ListDevices, ListFavorites, Presence, Profile, ReadChanges},
 };
 use crate::{
     actors::{
@@ -13,6 +13,7 @@ use crate::{
         identity::{Device, User},
         ids::UserId,
         library::Favorite,
+        sync::PresentDevice,
     },
     store::{FavoriteQuery, Store, StoreError},
 };
@@ -36,6 +37,13 @@ impl Serve<ListDevices> for UserSession {
     fn serve(&mut self, _: ListDevices, cx: &mut Cx<'_, Self>) -> Answer<Vec<Device>> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
         Self::read(async move { store.device_list(deadline, user).await })
+    }
+}
+
+impl Serve<Presence> for UserSession {
+    fn serve(&mut self, _: Presence, cx: &mut Cx<'_, Self>) -> Reply<Self, Vec<PresentDevice>> {
+        self.last_used = Some(cx.world.instant());
+        Reply::Now(self.core.present())
     }
 }
 
