@@ -21,7 +21,7 @@ use tracing::{Instrument, field};
 use super::error;
 use crate::{
     domain::clock::World,
-    telemetry::metrics::{HttpMetrics, RequestLabels, RouteLabels},
+    telemetry::metrics::{HttpMeter, HttpMetrics},
 };
 
 /// The header that carries the id, both ways.
@@ -92,22 +92,6 @@ impl RequestIds {
     pub fn new(world: World, metrics: HttpMetrics) -> Self {
         Self { world, metrics }
     }
-
-    fn count(&self, method: &Method, route: &str, status: u16, seconds: f64) {
-        let labels = RequestLabels {
-            method: bounded(method),
-            route: route.to_owned(),
-            status,
-        };
-        self.metrics.requests.get_or_create(&labels).inc();
-        let labels = RouteLabels {
-            route: labels.route,
-        };
-        self.metrics
-            .duration
-            .get_or_create(&labels)
-            .observe(seconds);
-    }
 }
 
 /// Callers may send any word as the method; labels and logs take the usual ones.
@@ -138,7 +122,10 @@ where
     fn new_transform(&self, service: S) -> Self::Future {
         future::ok(RequestIdService {
             service,
-            shared: Rc::new(self.clone()),
+            shared: Rc::new(Shared {
+                world: self.world.clone(),
+                meter: HttpMeter::new(self.metrics.clone()),
+            }),
         })
     }
 }
@@ -147,7 +134,14 @@ where
 #[derive(Debug)]
 pub struct RequestIdService<S> {
     service: S,
-    shared: Rc<RequestIds>,
+    shared: Rc<Shared>,
+}
+
+/// What the requests of one worker share.
+#[derive(Debug)]
+struct Shared {
+    world: World,
+    meter: HttpMeter,
 }
 
 impl<S, B> Service<ServiceRequest> for RequestIdService<S>
@@ -169,11 +163,11 @@ where
             .get(X_REQUEST_ID)
             .and_then(RequestId::parse)
             .unwrap_or_else(|| RequestId::new(&shared.world));
-        let method = req.method().clone();
+        let method = bounded(req.method());
         let span = tracing::info_span!(
             "request",
             request_id = %id,
-            method = bounded(&method),
+            method,
             path = field::Empty,
             status = field::Empty,
             latency_ms = field::Empty,
@@ -200,7 +194,8 @@ where
                 } else {
                     tracing::info!("answered");
                 }
-                shared.count(&method, route, status, took.as_secs_f64());
+                let meter = &shared.meter;
+                meter.answered(method, route, status, took.as_secs_f64());
                 Ok(res)
             }
             .instrument(span),
