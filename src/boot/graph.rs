@@ -9,7 +9,7 @@ use std::{
 use chrono::{DateTime, TimeDelta};
 use tokio::sync::Mutex;
 
-use super::{BootError, START_BUDGET};
+use super::{BootError, START_BUDGET, samples};
 use crate::{
     actors::{
         Graph,
@@ -25,7 +25,7 @@ use crate::{
         sync::{Retention, SessionConfig, Window},
     },
     settings::Settings,
-    store::{Hints, Store},
+    store::{HintMetrics, Hints, Store},
     telemetry::metrics::Metrics,
     upstream::sms::SmsProvider,
 };
@@ -72,10 +72,15 @@ pub(super) async fn start(
 
     let (hints, arriving) = match &settings.redis.url {
         Some(url) => {
-            Hints::start(url.expose(), runtime).map(|(to, from)| (Some(to), Some(from)))?
+            let counted = metrics.register(HintMetrics::register);
+            let (to, from) = Hints::start(url.expose(), runtime, counted)?;
+            samples::of_redis(metrics, to.clone());
+            (Some(to), Some(from))
         }
         None => (None, None),
     };
+    samples::of_devices(metrics, Arc::clone(&attached), world.clone());
+    samples::of_store(metrics, store.clone(), runtime.clone());
     let draining = Arc::new(AtomicBool::new(false));
     let told = Arc::<OnceLock<Sessions>>::default();
     let cursors = {
@@ -83,6 +88,7 @@ pub(super) async fn start(
             store: store.clone(),
             attached: Arc::clone(&attached),
             sessions: Arc::clone(&told),
+            metrics: Arc::clone(&metrics.sync),
             period: Duration::from_millis(settings.sync.cursor_flush_ms),
         };
         kernel.start(ROOT, move || CursorKeeper::new(parts.clone()))
@@ -95,7 +101,7 @@ pub(super) async fn start(
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
         hints: hints.clone(),
-        metrics: metrics.sockets.clone(),
+        metrics: Arc::clone(&metrics.sync),
         draining: Arc::clone(&draining),
         config: session_config(settings, node_name(world)?),
         retention: retention(settings),

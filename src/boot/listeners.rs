@@ -20,7 +20,7 @@ use futures_util::future::{Fuse, FusedFuture, FutureExt, join, join_all};
 use super::{
     BootError,
     files::{self, Files},
-    io_error, tls,
+    io_error, samples, tls,
 };
 use crate::{
     actors::{Graph, kernel::Life},
@@ -119,6 +119,7 @@ pub(super) fn bind(
         ..surface.clone()
     };
     let readiness: Arc<dyn Readiness> = Arc::new(NodeReadiness(graph.clone()));
+    samples::of_node(metrics, Arc::clone(&readiness), server.max_connections);
     let gate = ConnectionGate::new(server.max_connections);
     let (public, admin) = (open(server.listen)?, open(server.admin_listen)?);
     let silence = Duration::from_secs(settings.sync.heartbeat_timeout_secs);

@@ -10,6 +10,7 @@ mod faults;
 mod files;
 mod graph;
 mod listeners;
+mod samples;
 mod tls;
 mod unclean;
 
@@ -222,6 +223,7 @@ async fn run(
 ) -> Result<(), BootError> {
     let _lock = DataLock::acquire(&settings.data_dir)?;
     let (world, metrics) = (world(settings), Metrics::new());
+    metrics.register_process(world.now().timestamp_micros());
     let unclean = Unclean::of(settings);
     if let Some(unclean) = &unclean {
         unclean.make_good(&world).await?;

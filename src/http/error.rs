@@ -1,7 +1,7 @@
 //! Every refusal and failure as a client sees it: `application/problem+json` (RFC 9457).
 //!
 //! Handlers and extractors return [`ApiError`]; the request-id middleware calls [`finish`] on each
-//! answer, which adds the request's id, turns the framework's own plain errors into problems, and
+//! answer, which counts it, adds the request's id, turns the framework's own plain errors into problems, and
 //! logs failures of ours. That is the only place where they are logged: nothing below logs an
 //! error that it also returns. A failure's source never reaches the body.
 
@@ -21,7 +21,10 @@ use actix_web::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::domain::error::{ErrorCode, FieldError};
+use crate::{
+    domain::error::{ErrorCode, FieldError},
+    telemetry::metrics::HttpMeter,
+};
 
 /// The media type of every error body.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -52,6 +55,8 @@ struct Inner {
     extensions: Map<String, Value>,
     retry_after: Option<u64>,
     source: Option<Source>,
+    /// The limit that the caller is over.
+    policy: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -80,6 +85,7 @@ impl ApiError {
             extensions: Map::new(),
             retry_after: None,
             source: None,
+            policy: None,
         }))
     }
 
@@ -109,6 +115,15 @@ impl ApiError {
             self.0.extensions.insert(name.to_owned(), value.into());
         }
         self
+    }
+
+    /// Over a limit.
+    #[must_use]
+    pub fn over(policy: &'static str) -> Self {
+        let mut it =
+            Self::new(ErrorCode::RateLimited).detail(format!("over the limit \"{policy}\""));
+        it.0.policy = Some(policy);
+        it
     }
 
     /// Says in how many seconds to try again; left out, 429 and 503 say one.
@@ -284,12 +299,18 @@ impl From<Vec<FieldError>> for ApiError {
     }
 }
 
+/// What became of a call, for a metric: `done`, or the code of the problem.
+pub(super) fn result<T>(answer: &Result<T, ApiError>, done: &'static str) -> &'static str {
+    answer.as_ref().map_or_else(|e| e.code().code(), |_| done)
+}
+
 /// Gives an error answer its final form: a problem with the request's id, logged if it is ours.
 ///
 /// Answers below 400, and JSON that is not an [`ApiError`]'s (such as `/ready`'s), stay as they are.
 pub fn finish<B: MessageBody>(
     mut res: ServiceResponse<B>,
     request_id: &str,
+    meter: &HttpMeter,
 ) -> ServiceResponse<EitherBody<B>> {
     if res.status().as_u16() < 400 {
         return res.map_into_left_body();
@@ -309,6 +330,7 @@ pub fn finish<B: MessageBody>(
         &made
     };
     error.log();
+    meter.problem(error.code(), error.0.policy);
     let status = error.status_code();
     let body = error.body(Some(request_id));
     let mut headers = HeaderMap::new();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
-    error::ApiError,
+    error::{self, ApiError},
     extract::{Actors, Authed, deadline, refuse_when_draining},
     headers::IDEMPOTENCY_KEY,
     json::{Json, Path},
@@ -26,6 +26,7 @@ use crate::{
         },
         ids::DeviceId,
     },
+    telemetry::metrics::Metrics,
 };
 
 /// A phone that wants a code.
@@ -137,16 +138,19 @@ fn view(opened: Opened, now: DateTime<Utc>) -> SessionView {
               (status = 503, description = "`sms_unavailable`", body = Problem)))]
 pub(super) async fn request_code(
     graph: Actors,
+    metrics: web::Data<Metrics>,
     Json(body): Json<NewCode>,
 ) -> Result<HttpResponse, ApiError> {
+    let answer = send_code(&graph, body).await;
+    metrics.auth.codes.inc(error::result(&answer, "sent"));
+    answer
+}
+
+async fn send_code(graph: &Graph, body: NewCode) -> Result<HttpResponse, ApiError> {
     let ask = RequestCode {
         phone: body.phone.clone(),
     };
-    match graph
-        .login
-        .ask(&body.phone, ask, deadline(&graph))
-        .await??
-    {
+    match graph.login.ask(&body.phone, ask, deadline(graph)).await?? {
         CodeReply::Sent {
             expires_in,
             resend_after,
@@ -173,8 +177,19 @@ pub(super) async fn request_code(
               (status = 429, description = "`sms_code_exhausted`", body = Problem)))]
 pub(super) async fn log_in(
     graph: Actors,
+    metrics: web::Data<Metrics>,
     req: HttpRequest,
     Json(body): Json<NewSession>,
+) -> Result<HttpResponse, ApiError> {
+    let answer = open_session(&graph, &req, body).await;
+    metrics.auth.logins.inc(error::result(&answer, "opened"));
+    answer
+}
+
+async fn open_session(
+    graph: &Graph,
+    req: &HttpRequest,
+    body: NewSession,
 ) -> Result<HttpResponse, ApiError> {
     let phone = body.phone.clone();
     let ask = LogIn {
@@ -184,7 +199,7 @@ pub(super) async fn log_in(
         replace: body.replace_device_id,
         ip: req.peer_addr().map(|a| a.ip()),
     };
-    match graph.login.ask(&phone, ask, deadline(&graph)).await?? {
+    match graph.login.ask(&phone, ask, deadline(graph)).await?? {
         LogInReply::Opened(opened) => {
             Ok(HttpResponse::Created().json(view(*opened, graph.world.now())))
         }
@@ -209,12 +224,23 @@ pub(super) async fn log_in(
               (status = 401, description = "`refresh_token_invalid` or `refresh_token_reused`", body = Problem)))]
 pub(super) async fn refresh(
     graph: Actors,
+    metrics: web::Data<Metrics>,
     req: HttpRequest,
     Json(body): Json<Refresh>,
 ) -> Result<HttpResponse, ApiError> {
-    let retry_key = retry_key(&req)?;
+    let answer = exchange(&graph, &req, body).await;
+    metrics.auth.refreshes.inc(error::result(&answer, "opened"));
+    answer
+}
+
+async fn exchange(
+    graph: &Graph,
+    req: &HttpRequest,
+    body: Refresh,
+) -> Result<HttpResponse, ApiError> {
+    let retry_key = retry_key(req)?;
     // A session that ends with its worker would take the answer along, and the old token is used up.
-    refuse_when_draining(&graph)?;
+    refuse_when_draining(graph)?;
     // Checked before any actor is started for the user that it names.
     let token = RefreshToken::open(&graph.secrets, &body.refresh_token)
         .ok_or(ErrorCode::RefreshTokenInvalid)?;
@@ -227,7 +253,7 @@ pub(super) async fn refresh(
     let ask = Rotate { token, presented };
     match graph
         .sessions
-        .ask(&token.user, ask, deadline(&graph))
+        .ask(&token.user, ask, deadline(graph))
         .await??
     {
         RotateReply::Opened(opened) => {

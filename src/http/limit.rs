@@ -36,7 +36,7 @@ use super::{
     error::ApiError,
     headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
 };
-use crate::domain::{clock::World, error::ErrorCode, ids::UserId};
+use crate::domain::{clock::World, ids::UserId};
 
 /// So many checks may pass before a limiter forgets full buckets by itself.
 pub const SWEEP_EVERY: u32 = 65_536;
@@ -260,10 +260,8 @@ fn at_least_one(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
 }
 
-fn refusal(policy: &str, wait: Duration) -> ApiError {
-    ApiError::new(ErrorCode::RateLimited)
-        .detail(format!("over the limit \"{policy}\""))
-        .retry_after(ceil_secs(wait).max(1))
+fn refusal(policy: &'static str, wait: Duration) -> ApiError {
+    ApiError::over(policy).retry_after(ceil_secs(wait).max(1))
 }
 
 /// What counts as one caller. Peers without an address (Unix sockets) are one caller together.

@@ -178,7 +178,7 @@ where
         let inside = span.clone();
         Box::pin(
             async move {
-                let mut res = error::finish(answer.await?, id.as_str());
+                let mut res = error::finish(answer.await?, id.as_str(), &shared.meter);
                 if let Ok(value) = HeaderValue::from_str(id.as_str()) {
                     res.headers_mut().insert(X_REQUEST_ID, value);
                 }

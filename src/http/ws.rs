@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::{
-    error::ApiError,
+    error::{self, ApiError},
     extract::{authenticate, deadline, refuse_when_draining},
     headers::Origins,
     json::Query,
@@ -34,6 +34,7 @@ use crate::{
         ids::{ConnId, Epoch, UserId},
         sync::Position,
     },
+    telemetry::metrics::SocketMetrics,
 };
 
 /// The subprotocol that this server speaks.
@@ -82,14 +83,27 @@ pub(super) async fn connect(
     req: HttpRequest,
     Query(since): Query<Since>,
 ) -> Result<HttpResponse, ApiError> {
+    let answer = admit(&sockets, &origins, &limits, &req, since).await;
+    let result = error::result(&answer, SocketMetrics::ADMITTED);
+    sockets.metrics.upgrades.inc(result);
+    answer
+}
+
+async fn admit(
+    sockets: &web::Data<SocketParts>,
+    origins: &Origins,
+    limits: &Limits,
+    req: &HttpRequest,
+    since: Since,
+) -> Result<HttpResponse, ApiError> {
     // One that is no text is there all the same: taken for none it would pass.
     let text = |name| req.headers().get(name).map(|v| v.to_str().unwrap_or(""));
     if !origins.allows(text(header::ORIGIN), text(header::HOST)) {
         return Err(ErrorCode::OriginNotAllowed.into());
     }
     let since = since.position()?;
-    let mut answer = handshake(&req)?;
-    let (offered, ticket) = offered_ticket(&req)?;
+    let mut answer = handshake(req)?;
+    let (offered, ticket) = offered_ticket(req)?;
     let graph = &sockets.graph;
     refuse_when_draining(graph)?;
     let permit = sockets.gate.enter().ok_or_else(|| no_room(graph))?;
@@ -102,11 +116,11 @@ pub(super) async fn connect(
         // Checked before any actor is started for the user that it names.
         let ticket = Ticket::open(&graph.secrets, &text).ok_or(ErrorCode::TicketInvalid)?;
         // One that was used up is as well made as a new one, and asks the store as much.
-        limits.check_user(&req, ticket.user)?;
+        limits.check_user(req, ticket.user)?;
         let place = enter(ticket.user)?;
         (redeem(graph, &ticket, &text).await?, place)
     } else {
-        let caller = authenticate(&req)?;
+        let caller = authenticate(req)?;
         let place = enter(caller.user)?;
         (caller, place)
     };
@@ -116,7 +130,7 @@ pub(super) async fn connect(
     let conn = ConnId(graph.world.uuid().map_err(ApiError::internal)?);
     let mut answer = HttpResponse::from(answer.finish().map_into_boxed_body());
     answer.extensions_mut().insert(Admitted {
-        parts: Arc::clone(&sockets),
+        parts: Arc::clone(sockets),
         permit,
         place,
         conn,

@@ -26,6 +26,8 @@ pub struct Written<T> {
     pub log: LogHead,
     /// What the command appended.
     pub events: Vec<Event>,
+    /// When the store had the answer to the commit.
+    pub committed_at: Option<Instant>,
 }
 
 /// A function of one transaction. It may run more than once, so it changes nothing but the
@@ -38,6 +40,8 @@ pub(super) trait Command: Send + Sync + 'static {
     type Out: Send + 'static;
     /// Runs within `tx`; an error rolls everything back.
     fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Out, Failed>> + Send;
+    /// Notes when it was committed, if somebody wants to know.
+    fn committed(_: &mut Self::Out, _: Instant) {}
 }
 
 /// How often PostgreSQL may ask for a transaction to be repeated.
@@ -54,11 +58,15 @@ impl Store {
         let asked = inner.world.instant();
         let deadline = deadline.min(asked + inner.write_timeout);
         let task = self.inner.rt.spawn(async move {
-            let result = match &inner.writes {
+            let mut result = match &inner.writes {
                 Writes::Group(writer) => writer.submit(command, deadline).await,
                 Writes::Pool(pool) => inner.write_pooled(pool, &command, deadline).await,
             };
-            let took = inner.world.instant().saturating_duration_since(asked);
+            let now = inner.world.instant();
+            if let Ok(out) = &mut result {
+                C::committed(out, now);
+            }
+            let took = now.saturating_duration_since(asked);
             inner.metrics.command(C::NAME, took, result.as_ref().err());
             result
         });
@@ -143,6 +151,7 @@ impl Inner {
                 }
             }
             repeats += 1;
+            self.metrics.repeats.inc();
             tokio::time::sleep(self.world.jitter(pause)).await;
             pause *= 2;
         }
@@ -154,20 +163,23 @@ impl Inner {
         command: &C,
         deadline: Instant,
     ) -> Result<C::Out, Miss> {
-        let left = deadline.saturating_duration_since(self.world.instant());
+        let now = self.world.instant();
+        let left = deadline.saturating_duration_since(now);
         if left.is_zero() {
             return Err(Miss::Final(StoreError::Deadline));
         }
+        let waiting = self.metrics.waiting(now);
         // Waiting for a connection is still before the work: here the deadline counts.
         let mut conn = match timeout(left, pool.acquire()).await {
             Ok(Ok(conn)) => conn,
             Ok(Err(e)) => return Err(Miss::Final(sql_error(C::NAME, &e))),
             Err(_) => return Err(Miss::Final(StoreError::Deadline)),
         };
+        waiting.entered(self.world.instant());
         // A server that is there ends a statement by itself; one that went without a word would
         // keep the connection for as long as the system repeats what it sent: minutes.
         let committing = AtomicBool::new(false);
-        let work = Self::transact(&mut conn, command, &committing);
+        let work = self.transact(&mut conn, command, &committing);
         if let Ok(result) = timeout(self.write_timeout * 2, work).await {
             return result;
         }
@@ -187,25 +199,42 @@ impl Inner {
 
     /// Runs `command` on `conn`; `committing` is set before its outcome can be in doubt.
     async fn transact<C: Command>(
+        &self,
         conn: &mut PgConnection,
         command: &C,
         committing: &AtomicBool,
     ) -> Result<C::Out, Miss> {
+        let begun = self.world.instant();
         let tx = conn.begin().await;
         let tx = tx.map_err(|e| Miss::Final(sql_error(C::NAME, &e)))?;
         let mut tx = Tx::Postgres(tx);
         let out = match guarded(command.run(&mut tx)).await {
             Ok(out) => out,
-            // Dropping the transaction rolls it back.
-            Err(failed) if failed.is_transient() => return Err(Miss::Repeat(failed)),
-            Err(failed) => return Err(Miss::Final(failed.into_error(C::NAME))),
+            Err(failed) => {
+                let took = self.world.instant().saturating_duration_since(begun);
+                self.metrics.rolled_back(took);
+                // Dropping the transaction rolls it back.
+                return Err(if failed.is_transient() {
+                    Miss::Repeat(failed)
+                } else {
+                    Miss::Final(failed.into_error(C::NAME))
+                });
+            }
         };
         committing.store(true, Ordering::Relaxed);
-        match tx.commit().await {
+        let done = self.world.instant();
+        let result = match tx.commit().await {
             Ok(()) => Ok(out),
             Err(e) if is_transient(&e) => Err(Miss::Repeat(e.into())),
             Err(e) => Err(Miss::Final(commit_error(C::NAME, &e))),
-        }
+        };
+        let error = match &result {
+            Ok(_) => None,
+            Err(Miss::Final(e)) => Some(e),
+            Err(Miss::Repeat(_)) => Some(&StoreError::Unavailable),
+        };
+        self.metrics.commit(&self.world, begun, done, error);
+        result
     }
 }
 

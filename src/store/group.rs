@@ -4,6 +4,7 @@
 //! its one commit. The task must never end before it is closed, whatever its members do.
 
 use std::{
+    cell::Cell,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -24,6 +25,7 @@ use super::{
     StoreError, StoreMetrics, Tx,
     command::{Command, guarded},
     error::{Failed, commit_error, sql_error},
+    metrics::Waiting,
 };
 use crate::domain::clock::World;
 
@@ -45,6 +47,7 @@ pub(super) struct Writer {
     stop: Arc<Notify>,
     task: Mutex<Option<JoinHandle<()>>>,
     world: World,
+    metrics: StoreMetrics,
 }
 
 impl Writer {
@@ -61,7 +64,7 @@ impl Writer {
             conn: Some(conn),
             options,
             world: world.clone(),
-            metrics,
+            metrics: metrics.clone(),
         };
         let task = tokio::spawn(file.serve(queue, stop.clone()));
         Self {
@@ -69,6 +72,7 @@ impl Writer {
             stop,
             task: Mutex::new(Some(task)),
             world,
+            metrics,
         }
     }
 
@@ -100,14 +104,16 @@ impl Writer {
     ) -> Result<C::Out, StoreError> {
         let (reply, mut answer) = oneshot::channel();
         let state = Arc::new(AtomicU8::new(WAITING));
+        let now = self.world.instant();
         let job = Box::new(Pending {
             command,
             out: None,
             reply,
             state: state.clone(),
             deadline,
+            waiting: Cell::new(Some(self.metrics.waiting(now))),
         });
-        let left = deadline.saturating_duration_since(self.world.instant());
+        let left = deadline.saturating_duration_since(now);
         let mut limit = pin!(tokio::time::sleep(left));
         tokio::select! {
             biased;
@@ -157,6 +163,8 @@ struct Pending<C: Command> {
     reply: oneshot::Sender<Result<C::Out, StoreError>>,
     state: Arc<AtomicU8>,
     deadline: Instant,
+    /// Until it enters a transaction.
+    waiting: Cell<Option<Waiting>>,
 }
 
 impl<C: Command> Job for Pending<C> {
@@ -166,8 +174,12 @@ impl<C: Command> Job for Pending<C> {
 
     fn enter(&self, now: Instant) -> bool {
         // One that runs once more alone has entered before.
-        self.state.load(Ordering::Acquire) == ENTERED
-            || (now < self.deadline && switch(&self.state, ENTERED))
+        let enters = self.state.load(Ordering::Acquire) == ENTERED
+            || (now < self.deadline && switch(&self.state, ENTERED));
+        if let Some(waiting) = self.waiting.take().filter(|_| enters) {
+            waiting.entered(now);
+        }
+        enters
     }
 
     fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Result<(), Failed>> {
@@ -257,6 +269,7 @@ impl File {
             return fail(jobs, failed);
         }
         tracing::debug!(members = jobs.len(), cause = ?failed, "a group runs member by member");
+        self.metrics.splits.inc();
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
             match self.together(vec![job]).await {
@@ -277,7 +290,7 @@ impl File {
                 Err(e) => return shut(jobs, &e),
             },
         };
-        let (outcome, sound) = transact(&mut conn, jobs, &self.world).await;
+        let (outcome, sound) = transact(&mut conn, jobs, &self.world, &self.metrics).await;
         if sound {
             self.conn = Some(conn);
         } else if let Err(e) = conn.close().await {
@@ -289,7 +302,12 @@ impl File {
 }
 
 /// Runs `jobs` in one transaction; says also whether the connection may serve again.
-async fn transact(conn: &mut SqliteConnection, jobs: Jobs, world: &World) -> (Outcome, bool) {
+async fn transact(
+    conn: &mut SqliteConnection,
+    jobs: Jobs,
+    world: &World,
+    metrics: &StoreMetrics,
+) -> (Outcome, bool) {
     let tx = match conn.begin_with("BEGIN IMMEDIATE").await {
         Ok(tx) => tx,
         Err(e) => return (shut(jobs, &e), false),
@@ -301,11 +319,14 @@ async fn transact(conn: &mut SqliteConnection, jobs: Jobs, world: &World) -> (Ou
     let mut tx = Tx::Sqlite(tx);
     for job in &mut jobs {
         if let Err(failed) = guarded(job.run(&mut tx)).await {
+            metrics.rolled_back(world.instant().saturating_duration_since(now));
             return (Outcome::Broken(jobs, failed), false);
         }
     }
     let name = jobs.first().map_or("empty_group", |job| job.name());
+    let done = world.instant();
     let committed = tx.commit().await.map_err(|e| commit_error(name, &e));
+    metrics.commit(world, now, done, committed.as_ref().err());
     answer_all(jobs, committed);
     (Outcome::Answered, committed.is_ok())
 }

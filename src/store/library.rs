@@ -223,7 +223,12 @@ impl FavoriteCommand {
             created_at: self.now,
         };
         let events = log_append(tx, self.user, &mut log, vec![event]).await?;
-        Ok(Written { value, log, events })
+        Ok(Written {
+            value,
+            log,
+            events,
+            committed_at: None,
+        })
     }
 }
 
@@ -233,12 +238,17 @@ fn unchanged<T>(log: LogHead, value: T) -> Written<T> {
         value,
         log,
         events: Vec::new(),
+        committed_at: None,
     }
 }
 
 impl Command for Put {
     const NAME: &'static str = "favorite_put";
     type Out = Written<FavoritePut>;
+
+    fn committed(out: &mut Self::Out, at: Instant) {
+        out.committed_at = Some(at);
+    }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
         let command = &self.0;
@@ -288,6 +298,10 @@ impl Command for Remove {
     const NAME: &'static str = "favorite_remove";
     type Out = Written<bool>;
 
+    fn committed(out: &mut Self::Out, at: Instant) {
+        out.committed_at = Some(at);
+    }
+
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
         let command = &self.0;
         let log = log_require(tx, command.user).await?;
@@ -309,6 +323,10 @@ impl Command for Remove {
 impl Command for Restore {
     const NAME: &'static str = "favorite_restore";
     type Out = Written<Option<Favorite>>;
+
+    fn committed(out: &mut Self::Out, at: Instant) {
+        out.committed_at = Some(at);
+    }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
         let command = &self.0;

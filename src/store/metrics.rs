@@ -1,18 +1,20 @@
 //! What the store counts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
 };
 
 use super::error::StoreError;
+use crate::{domain::clock::World, telemetry::metrics::Counters};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Name {
@@ -32,7 +34,38 @@ pub struct StoreMetrics {
     command_seconds: Family<Name, Histogram>,
     reads: Family<NameResult, Counter>,
     read_seconds: Family<Name, Histogram>,
+    transactions: Counters,
+    transaction_seconds: Histogram,
+    commit_seconds: Histogram,
+    /// Transactions that PostgreSQL asked to repeat.
+    pub(super) repeats: Counter,
+    /// Groups that ran member by member, because one of them failed.
+    pub(super) splits: Counter,
     group_size: Histogram,
+    queue_length: Gauge,
+    queue_wait: Histogram,
+}
+
+/// A write that waits for its transaction; counted as waiting until it is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    since: Instant,
+    length: Gauge,
+    wait: Histogram,
+}
+
+impl Waiting {
+    /// Its transaction begins.
+    pub(super) fn entered(self, now: Instant) {
+        let waited = now.saturating_duration_since(self.since);
+        self.wait.observe(waited.as_secs_f64());
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.length.dec();
+    }
 }
 
 /// 0.1 ms to 6.5 s.
@@ -41,14 +74,9 @@ fn seconds() -> Histogram {
 }
 
 impl Default for StoreMetrics {
+    /// Metrics that nobody reads.
     fn default() -> Self {
-        Self {
-            commands: Family::default(),
-            command_seconds: Family::new_with_constructor(seconds),
-            reads: Family::default(),
-            read_seconds: Family::new_with_constructor(seconds),
-            group_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
-        }
+        Self::register(&mut Registry::default())
     }
 }
 
@@ -56,29 +84,121 @@ impl StoreMetrics {
     /// Makes the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
+        let metrics = Self {
+            commands: Family::default(),
+            command_seconds: Family::new_with_constructor(seconds),
+            reads: Family::default(),
+            read_seconds: Family::new_with_constructor(seconds),
+            transactions: Counters::register(
+                registry,
+                "store_transactions",
+                "Transactions that write, by result",
+                "result",
+                ["committed", "rolled_back", "unclear"],
+            ),
+            transaction_seconds: seconds(),
+            commit_seconds: seconds(),
+            repeats: Counter::default(),
+            splits: Counter::default(),
+            group_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+            queue_length: Gauge::default(),
+            queue_wait: seconds(),
+        };
+        metrics.register_commands(registry);
+        metrics.register_transactions(registry);
+        metrics
+    }
+
+    fn register_commands(&self, registry: &mut Registry) {
         registry.register(
             "store_commands",
             "Write commands by outcome",
-            metrics.commands.clone(),
+            self.commands.clone(),
         );
         registry.register(
             "store_command_seconds",
             "Time from asking for a write to its answer, waiting included",
-            metrics.command_seconds.clone(),
+            self.command_seconds.clone(),
         );
-        registry.register("store_reads", "Reads by outcome", metrics.reads.clone());
+        registry.register("store_reads", "Reads by outcome", self.reads.clone());
         registry.register(
             "store_read_seconds",
             "Time from asking for a read to its answer",
-            metrics.read_seconds.clone(),
+            self.read_seconds.clone(),
+        );
+        registry.register(
+            "store_queue_length",
+            "Writes that wait for their transaction",
+            self.queue_length.clone(),
+        );
+        registry.register(
+            "store_queue_wait_seconds",
+            "Time that a write waited for its transaction",
+            self.queue_wait.clone(),
+        );
+    }
+
+    fn register_transactions(&self, registry: &mut Registry) {
+        registry.register(
+            "store_transaction_seconds",
+            "Time from the begin of a transaction that writes to its end",
+            self.transaction_seconds.clone(),
+        );
+        registry.register(
+            "store_commit_seconds",
+            "Time that the commit alone took",
+            self.commit_seconds.clone(),
+        );
+        registry.register(
+            "store_transaction_repeats",
+            "Transactions that PostgreSQL asked to repeat",
+            self.repeats.clone(),
+        );
+        registry.register(
+            "store_group_splits",
+            "Groups that ran member by member because one failed",
+            self.splits.clone(),
         );
         registry.register(
             "store_group_size",
             "Commands that shared one SQLite transaction",
-            metrics.group_size.clone(),
+            self.group_size.clone(),
         );
-        metrics
+    }
+
+    /// A write waits since `since`.
+    pub(super) fn waiting(&self, since: Instant) -> Waiting {
+        self.queue_length.inc();
+        Waiting {
+            since,
+            length: self.queue_length.clone(),
+            wait: self.queue_wait.clone(),
+        }
+    }
+
+    /// A transaction was given up before its commit.
+    pub(super) fn rolled_back(&self, took: Duration) {
+        self.transactions.inc("rolled_back");
+        self.transaction_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A transaction that began at `begun`, and its commit at `commit`, ends.
+    pub(super) fn commit(
+        &self,
+        world: &World,
+        begun: Instant,
+        commit: Instant,
+        error: Option<&StoreError>,
+    ) {
+        self.transactions.inc(match error {
+            None => "committed",
+            Some(StoreError::OutcomeUnknown) => "unclear",
+            Some(_) => "rolled_back",
+        });
+        let now = world.instant();
+        let since = |at| now.saturating_duration_since(at).as_secs_f64();
+        self.transaction_seconds.observe(since(begun));
+        self.commit_seconds.observe(since(commit));
     }
 
     pub(super) fn command(&self, name: &'static str, took: Duration, error: Option<&StoreError>) {
@@ -107,6 +227,95 @@ fn record(
     seconds
         .get_or_create(&Name { name })
         .observe(took.as_secs_f64());
+}
+
+/// What happened to hints, by what they say: `head`, `attached`, `told`.
+#[derive(Debug, Clone)]
+pub struct HintMetrics {
+    pub(super) sent: Counters,
+    pub(super) received: Counters,
+    lost: Family<KindReason, Counter>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindReason {
+    kind: &'static str,
+    reason: &'static str,
+}
+
+/// Why a hint was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Too many wait to be sent.
+    SendQueueFull,
+    /// Redis is known to be away.
+    Away,
+    /// Redis did not take it.
+    Failed,
+    /// Too many that arrived wait to be dealt with.
+    ReceiveQueueFull,
+    /// It cannot be read: another release may have sent it.
+    Unreadable,
+}
+
+impl Lost {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::SendQueueFull => "send_queue_full",
+            Self::Away => "away",
+            Self::Failed => "failed",
+            Self::ReceiveQueueFull => "receive_queue_full",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl HintMetrics {
+    /// What a hint says; the last is of one that cannot be read.
+    pub(super) const KINDS: [&str; 4] = ["head", "attached", "told", "unknown"];
+
+    /// Makes the metrics and registers them.
+    #[must_use]
+    pub fn register(registry: &mut Registry) -> Self {
+        let known = || Self::KINDS.into_iter().take(3);
+        let it = Self {
+            sent: Counters::register(
+                registry,
+                "redis_hints_sent",
+                "Hints that Redis took",
+                "kind",
+                known(),
+            ),
+            received: Counters::register(
+                registry,
+                "redis_hints_received",
+                "Hints that Redis delivered, those of this node among them",
+                "kind",
+                known(),
+            ),
+            lost: Family::default(),
+        };
+        for kind in known() {
+            for reason in [
+                Lost::SendQueueFull,
+                Lost::Away,
+                Lost::Failed,
+                Lost::ReceiveQueueFull,
+            ] {
+                it.lost(kind, reason, 0);
+            }
+        }
+        it.lost(Self::KINDS[3], Lost::Unreadable, 0);
+        registry.register("redis_hints_lost", "Hints that were lost", it.lost.clone());
+        it
+    }
+
+    pub(super) fn lost(&self, kind: &'static str, reason: Lost, count: u64) {
+        let reason = reason.as_str();
+        self.lost
+            .get_or_create(&KindReason { kind, reason })
+            .inc_by(count);
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod metrics;
 mod migrate;
 mod open;
 mod redis;
+mod size;
 mod sync;
 
 #[cfg(test)]
@@ -42,8 +43,9 @@ pub use identity::{
 pub use keys::{KeysError, MasterKey};
 pub use library::{FavoriteCommand, FavoritePut, FavoriteQuery};
 pub use lock::{DataLock, LockError};
-pub use metrics::StoreMetrics;
+pub use metrics::{HintMetrics, StoreMetrics};
 pub use redis::{Hint, Hints, HintsError};
+pub use size::StoreSize;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub use sync::{AttachState, CursorAck, LogPage, Superseded, TrimPage, Trimmed};
 use tokio::{runtime::Handle, time::timeout};

@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use super::Superseded;
+use super::{
+    Superseded,
+    metrics::{HintMetrics, Lost},
+};
 use crate::domain::{
     ids::{DeviceId, Epoch, UserId},
     sync::{LogHead, Told},
@@ -71,6 +74,7 @@ pub struct Hints {
     texts: mpsc::Sender<Text>,
     up: Arc<AtomicBool>,
     wanted: Arc<Wanted>,
+    metrics: HintMetrics,
 }
 
 /// Hints that may wait, each way; more are dropped, as any hint may be.
@@ -92,7 +96,11 @@ impl Hints {
     ///
     /// # Errors
     /// [`HintsError`] when the URL is none. That Redis is away is no error.
-    pub fn start(url: &str, rt: &Handle) -> Result<(Self, mpsc::Receiver<Hint>), HintsError> {
+    pub fn start(
+        url: &str,
+        rt: &Handle,
+        metrics: HintMetrics,
+    ) -> Result<(Self, mpsc::Receiver<Hint>), HintsError> {
         // The error of a URL may quote it, with its password.
         let unusable = |_: RedisError| HintsError("not the URL of a Redis".to_owned());
         let info = url.into_connection_info().map_err(unusable)?;
@@ -105,14 +113,14 @@ impl Hints {
         let (texts, todo) = mpsc::channel(ROOM);
         let (heard, hints) = mpsc::channel(ROOM);
         let up = Arc::new(AtomicBool::new(false));
-        let (pushed, state) = (heard.clone(), Arc::clone(&up));
+        let (pushed, state, counted) = (heard.clone(), Arc::clone(&up), metrics.clone());
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE))
             .set_max_delay(PROBE)
             .set_automatic_resubscription()
             .set_push_sender(move |info: PushInfo| {
-                hear(&info, &pushed, &state);
+                hear(&info, &pushed, &state, &counted);
                 Ok::<(), std::convert::Infallible>(())
             });
         let entered = rt.enter();
@@ -125,9 +133,16 @@ impl Hints {
             up: Arc::clone(&up),
             wanted: Arc::clone(&wanted),
             subscribed: HashMap::new(),
+            metrics: metrics.clone(),
         };
         rt.spawn(worker.run(todo));
-        Ok((Self { texts, up, wanted }, hints))
+        let it = Self {
+            texts,
+            up,
+            wanted,
+            metrics,
+        };
+        Ok((it, hints))
     }
 
     /// Tells the other nodes where a user's log ends.
@@ -168,7 +183,10 @@ impl Hints {
 
     fn send(&self, user: UserId, text: String) {
         // When there is no room the hint is lost, which the head watcher makes good.
-        let _ = self.texts.try_send((user, text));
+        if let Err(full) = self.texts.try_send((user, text)) {
+            let (_, text) = full.into_inner();
+            self.metrics.lost(kind(&text), Lost::SendQueueFull, 1);
+        }
     }
 }
 
@@ -177,17 +195,42 @@ fn channel(user: UserId) -> String {
 }
 
 /// Takes what Redis pushes. Runs on the connection's own task: it must not wait.
-fn hear(info: &PushInfo, heard: &mpsc::Sender<Hint>, up: &AtomicBool) {
+fn hear(info: &PushInfo, heard: &mpsc::Sender<Hint>, up: &AtomicBool, metrics: &HintMetrics) {
     match info.kind {
         PushKind::Disconnection => up.store(false, Relaxed),
         PushKind::Message => {
-            if let [Value::BulkString(channel), Value::BulkString(text)] = info.data.as_slice()
-                && let Some(hint) = read(channel, text)
-            {
-                let _ = heard.try_send(hint);
+            if let [Value::BulkString(channel), Value::BulkString(text)] = info.data.as_slice() {
+                let Some(hint) = read(channel, text) else {
+                    return metrics.lost(HintMetrics::KINDS[3], Lost::Unreadable, 1);
+                };
+                let kind = hint.kind();
+                metrics.received.inc(kind);
+                if heard.try_send(hint).is_err() {
+                    metrics.lost(kind, Lost::ReceiveQueueFull, 1);
+                }
             }
         }
         _ => {}
+    }
+}
+
+/// What a text that this node wrote says.
+fn kind(text: &str) -> &'static str {
+    HintMetrics::KINDS[if text.starts_with(ATTACHED) {
+        1
+    } else {
+        2 * usize::from(text.starts_with(TOLD))
+    }]
+}
+
+impl Hint {
+    const fn kind(&self) -> &'static str {
+        HintMetrics::KINDS[match self {
+            Self::Head(..) => 0,
+            Self::Attached(..) => 1,
+            Self::Told(..) => 2,
+            Self::Listening(_) => 3,
+        }]
     }
 }
 
@@ -239,6 +282,7 @@ struct Worker {
     /// Whose channels Redis may have been asked for, each with the wish that was answered; 0 where none was on
     /// this connection.
     subscribed: HashMap<UserId, u64>,
+    metrics: HintMetrics,
 }
 
 impl Worker {
@@ -267,14 +311,26 @@ impl Worker {
 
     async fn publish(&mut self, texts: &mut Vec<Text>) {
         let mut publish = redis::pipe();
+        let mut kinds = Vec::with_capacity(texts.len());
         for (user, text) in texts.drain(..) {
+            kinds.push(kind(&text));
             publish.publish(channel(user), text).ignore();
         }
+        let lost = |reason| {
+            kinds
+                .iter()
+                .for_each(|kind| self.metrics.lost(kind, reason, 1))
+        };
         // While Redis is away each call would wait in vain; it is asked again by the probe.
-        if self.up.load(Relaxed) {
-            let result = publish.exec_async(&mut self.manager).await;
-            self.judge(result);
+        if !self.up.load(Relaxed) {
+            return lost(Lost::Away);
         }
+        let result = publish.exec_async(&mut self.manager).await;
+        match result {
+            Ok(()) => kinds.iter().for_each(|kind| self.metrics.sent.inc(kind)),
+            Err(_) => lost(Lost::Failed),
+        }
+        self.judge(result);
     }
 
     /// Brings Redis after what is wanted. What fails is done again when Redis is found to be back.
@@ -353,6 +409,10 @@ mod tests {
 
     use super::*;
 
+    fn metrics() -> HintMetrics {
+        HintMetrics::register(&mut prometheus_client::registry::Registry::default())
+    }
+
     proptest! {
         #[test]
         fn a_hint_is_read_as_it_was_written(user: u128, id: u128, head in 0..i64::MAX, floor in 0..i64::MAX) {
@@ -414,7 +474,7 @@ mod tests {
         let url = std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
             .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test");
         let client = Client::open(url.as_str()).unwrap();
-        let (hints, _heard) = Hints::start(&url, &Handle::current()).unwrap();
+        let (hints, _heard) = Hints::start(&url, &Handle::current(), metrics()).unwrap();
         let user = UserId(Uuid::from_u128(u128::from(std::process::id()) << 64 | 7));
         hints.listen(user);
         eventually(&client, &channel(user), 1).await;
@@ -429,7 +489,7 @@ mod tests {
         let url = std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
             .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test");
         let client = Client::open(url.as_str()).unwrap();
-        let (hints, mut heard) = Hints::start(&url, &Handle::current()).unwrap();
+        let (hints, mut heard) = Hints::start(&url, &Handle::current(), metrics()).unwrap();
         let user = |n: u128| UserId(Uuid::from_u128(u128::from(std::process::id()) << 64 | n));
         // The worker shares this thread: it takes nothing before the test waits.
         let log = LogHead {
@@ -464,7 +524,7 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let error = Hints::start("redis://:secret@", rt.handle()).unwrap_err();
+        let error = Hints::start("redis://:secret@", rt.handle(), metrics()).unwrap_err();
         assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

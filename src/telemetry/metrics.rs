@@ -1,47 +1,29 @@
 //! The registry of everything that is counted, with what every process counts.
 //!
 //! Owns the one [`Registry`]; each part registers its own families with [`Metrics::register`]
-//! while it is put together. Labels must be bounded: never an id, a path as sent or an address.
+//! while it is put together. Every name begins with `listen_stream_`, and is a promise: a test
+//! compares all of them with `docs/operations.md`. Labels must be bounded: never an id, a path as
+//! sent or an address.
 
+mod counters;
 mod http;
+mod process;
+mod sampled;
+mod sockets;
+mod sync;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use http::{HttpMeter, HttpMetrics};
+use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
 
-use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
-};
+pub use counters::Counters;
+pub use http::{AuthMetrics, HttpMeter, HttpMetrics};
+pub use sampled::{Named, Sample, sampled, sampled_gauge, sampled_gauges};
+pub use sockets::SocketMetrics;
+pub use sync::{Origin, SyncMetrics};
 
-/// Why a socket ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabels {
-    /// One of the reasons of the close codes, `peer_gone` or `send_queue_full`.
-    pub reason: &'static str,
-}
-
-/// The families of the sockets; clones share the same numbers.
-#[derive(Debug, Clone, Default)]
-pub struct SocketMetrics {
-    /// Sockets open now.
-    pub open: Gauge,
-    /// Sockets that ended.
-    pub ended: Family<ReasonLabels, Counter>,
-    /// Signals that were not sent to a socket which does not take what it is sent.
-    pub signals_dropped: Counter,
-    /// Closing handshakes that the client did not finish in time.
-    pub close_timeouts: Counter,
-}
-
-impl SocketMetrics {
-    /// A socket ended.
-    pub fn ended(&self, reason: &'static str) {
-        self.open.dec();
-        self.ended.get_or_create(&ReasonLabels { reason }).inc();
-    }
-}
+/// Before every name.
+const PREFIX: &str = "listen_stream";
 
 /// The shared registry with the families that every process has; clones share it.
 #[derive(Debug, Clone)]
@@ -49,8 +31,12 @@ pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
     /// The families of the HTTP surface.
     pub http: HttpMetrics,
+    /// What became of logins.
+    pub auth: AuthMetrics,
     /// The families of the sockets.
     pub sockets: SocketMetrics,
+    /// The families of delivery.
+    pub sync: Arc<SyncMetrics>,
 }
 
 impl Default for Metrics {
@@ -60,33 +46,30 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Makes an empty registry and puts the HTTP families into it.
+    /// Makes the registry with the families of the surface.
     #[must_use]
     pub fn new() -> Self {
-        let registry = Arc::<Mutex<Registry>>::default();
-        let http = HttpMetrics::register(&mut lock(&registry));
-        let metrics = Self {
-            registry,
+        let mut registry = Registry::with_prefix(PREFIX);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "What is running", Info::new(version));
+        let http = HttpMetrics::register(&mut registry);
+        let auth = AuthMetrics::register(&mut registry);
+        let sync = SyncMetrics::register(&mut registry);
+        let sockets = SocketMetrics::register(&mut registry, sync.acks_by_socket.clone());
+        let sync = Arc::new(sync);
+        Self {
+            registry: Arc::new(Mutex::new(registry)),
             http,
-            sockets: SocketMetrics::default(),
-        };
-        let sockets = metrics.sockets.clone();
-        metrics.register(|registry| {
-            // The encoder appends `_total`.
-            registry.register("sockets_open", "Sockets open now", sockets.open);
-            registry.register("sockets_ended", "Sockets that ended", sockets.ended);
-            registry.register(
-                "signals_dropped",
-                "Signals not sent to a socket that does not take what it is sent",
-                sockets.signals_dropped,
-            );
-            registry.register(
-                "socket_close_timeouts",
-                "Closing handshakes that the client did not finish in time",
-                sockets.close_timeouts,
-            );
-        });
-        metrics
+            auth,
+            sockets,
+            sync,
+        }
+    }
+
+    /// Adds what the system knows of this process, which began at `started`: microseconds of Unix
+    /// time.
+    pub fn register_process(&self, started: i64) {
+        self.register(|registry| process::register(registry, started));
     }
 
     /// Hands the registry out to add families to it.

@@ -18,14 +18,6 @@ async fn connect(device: &Device) -> Result<Socket, Answer> {
     Socket::handshake(&device.api, "", &headers).await
 }
 
-/// The value of one line of the metrics; 0 while there is none.
-async fn metric(server: &Server, line: &str) -> u64 {
-    let url = format!("http://{}/metrics", server.admin().address());
-    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
-    let value = text.lines().find_map(|it| it.strip_prefix(line));
-    value.map_or(0, |value| value.trim().parse().unwrap())
-}
-
 /// Frames until the close; welcomes and events are passed over.
 async fn closed_with(socket: &mut Socket) -> u16 {
     loop {
@@ -124,7 +116,7 @@ async fn the_cursor_of_a_replaced_connection_moves_nothing() {
     within(
         Duration::from_secs(5),
         "the older one's cursor was written",
-        async || metric(&cluster.a, stored).await == 1,
+        async || cluster.a.metric(stored).await == 1,
     )
     .await;
     assert_eq!(one.waiting().await, [1, 2, 3]);

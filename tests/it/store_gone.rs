@@ -63,7 +63,7 @@ async fn a_database_that_was_gone_is_found_again() {
         let metrics = server.admin().get("/metrics").await.body;
         let mut lines = metrics.as_str().unwrap_or_default().lines();
         lines.any(|line| {
-            line.starts_with("store_commands_total")
+            line.starts_with("listen_stream_store_commands_total")
                 && line.contains("cursors_advance")
                 && !line.contains("\"ok\"")
         })

@@ -302,7 +302,10 @@ async fn health_is_public_and_metrics_are_not() {
     let kind = metrics.header("content-type").unwrap().to_owned();
     assert!(kind.contains("text"), "{kind}");
     let text = metrics.ok(200);
-    assert!(text.as_str().unwrap().contains("# TYPE "), "{text}");
+    assert!(
+        text.as_str().unwrap().contains("# TYPE listen_stream_"),
+        "{text}"
+    );
     server.api().get("/metrics").await.problem(404, "not_found");
     let elsewhere = server.admin().get("/v1/me").await;
     assert_eq!(elsewhere.status, 404, "{elsewhere:#?}");

@@ -8,12 +8,14 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use serde::Serialize;
 
+use super::measured::Measured;
 use crate::{
     actors::kernel::{Ask, Class, Cx, Reply, Serve, Unit},
     domain::{ids::UserId, sync::Retention},
@@ -35,6 +37,7 @@ pub struct JanitorMetrics {
     trimmed: Counter,
     rounds: Counter,
     failures: Counter,
+    measured: Arc<Measured>,
 }
 
 impl JanitorMetrics {
@@ -56,6 +59,7 @@ impl JanitorMetrics {
             "Steps and looks that failed",
             it.failures.clone(),
         );
+        it.measured.register(registry);
         it
     }
 }
@@ -83,6 +87,8 @@ pub struct SyncLogJanitor {
     /// Where the last round's look failed: the next goes on from there. One that failed there again
     /// is followed by a whole one, so that no log keeps those before it from their turn.
     broken_off: Option<UserId>,
+    /// Logs and events that this round has come by; none if it did not begin at the beginning.
+    counted: Option<(u64, u64)>,
     /// One step at a time, and a pause after it.
     busy: bool,
 }
@@ -114,6 +120,8 @@ impl SyncLogJanitor {
     const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
     /// Logs that are looked at together.
     const PAGE: u32 = 500;
+    /// The longest time between two looks at the room that the database takes.
+    const MEASURE: Duration = Duration::from_mins(1);
     /// Users that may wait; the next round finds the others.
     const ROOM: usize = 4096;
 
@@ -126,6 +134,7 @@ impl SyncLogJanitor {
             queued: HashSet::new(),
             round: Round::Over,
             broken_off: None,
+            counted: None,
             busy: false,
         }
     }
@@ -133,6 +142,7 @@ impl SyncLogJanitor {
     fn begin_round(&mut self, cx: &mut Cx<'_, Self>) {
         if self.round == Round::Over {
             self.round = Round::At(self.broken_off);
+            self.counted = self.broken_off.is_none().then_some((0, 0));
         }
         self.work(cx);
     }
@@ -202,7 +212,13 @@ impl SyncLogJanitor {
     }
 
     fn looked(&mut self, after: Option<UserId>, page: Result<TrimPage, StoreError>) {
-        let Ok(TrimPage { users, next }) = page else {
+        let Ok(TrimPage {
+            users,
+            logs,
+            events,
+            next,
+        }) = page
+        else {
             // A store that does not serve is left in peace until the next round.
             self.parts.metrics.failures.inc();
             self.round = Round::Over;
@@ -212,11 +228,29 @@ impl SyncLogJanitor {
         for user in users {
             self.enqueue(user);
         }
+        self.counted = self.counted.map(|(l, e)| (l + logs, e + events));
         if next.is_none() {
             self.parts.metrics.rounds.inc();
+            if let Some((logs, events)) = self.counted {
+                self.parts.metrics.measured.logs(logs, events);
+            }
         }
         self.broken_off = None;
         self.round = next.map_or(Round::Over, |next| Round::At(Some(next)));
+    }
+
+    /// Looks how much room the database takes.
+    fn measure(&mut self, cx: &mut Cx<'_, Self>) {
+        let (store, deadline) = (self.parts.store.clone(), cx.world.instant() + Self::BUDGET);
+        cx.spawn(
+            async move { store.size(deadline).await },
+            |janitor, size, _| {
+                // What was measured last stays until the store serves again.
+                if let Ok(size) = size {
+                    janitor.parts.metrics.measured.size(size);
+                }
+            },
+        );
     }
 
     fn pause(&self, pause: Duration, cx: &mut Cx<'_, Self>) {
@@ -237,6 +271,8 @@ impl Unit for SyncLogJanitor {
     type View = SyncLogJanitorView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
+        self.measure(cx);
+        cx.every(self.parts.period.min(Self::MEASURE), Self::measure);
         // Nodes that start together do not go through the logs together.
         let first = cx.world.jitter(self.parts.period);
         cx.after(first, |janitor, cx| {
@@ -250,6 +286,7 @@ impl Unit for SyncLogJanitor {
             trimmed,
             rounds,
             failures,
+            ..
         } = &self.parts.metrics;
         SyncLogJanitorView {
             in_round: self.round != Round::Over,
@@ -355,7 +392,15 @@ mod tests {
             assert_eq!(janitor.queue, [waits]);
         }
         let (users, next) = (Vec::new(), None);
-        janitor.looked(at, Ok(TrimPage { users, next }));
+        janitor.looked(
+            at,
+            Ok(TrimPage {
+                users,
+                logs: 3,
+                events: 7,
+                next,
+            }),
+        );
         assert_eq!((janitor.round, janitor.broken_off), (Round::Over, None));
         bed.done().await;
     }

@@ -26,6 +26,7 @@ use crate::{
         sync::{Seen, WireEvent},
     },
     store::{CursorAck, FavoriteCommand, NewTicket, RotateOutcome, Store, StoreError, Written},
+    telemetry::metrics::Origin,
 };
 
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
@@ -71,7 +72,12 @@ impl UserSession {
         written: Written<T>,
         cx: &mut Cx<'_, Self>,
     ) -> Done<T> {
-        let Written { value, log, events } = written;
+        let Written {
+            value,
+            log,
+            events,
+            committed_at,
+        } = written;
         if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
             hints.publish(self.user, log);
         }
@@ -87,7 +93,12 @@ impl UserSession {
                 .collect();
             let now = cx.world.instant();
             let effects = self.core.committed(now, Seen { log, asked_at }, &events);
-            self.apply(effects, cx);
+            if self.apply_from(Origin::Live, effects, cx) > 0
+                && let Some(committed_at) = committed_at
+            {
+                let delay = now.saturating_duration_since(committed_at);
+                self.parts.metrics.pushed_after(delay);
+            }
         }
         Done {
             value,
@@ -197,6 +208,7 @@ impl Serve<RestoreFavorite> for UserSession {
 impl Serve<AckChanges> for UserSession {
     fn serve(&mut self, it: AckChanges, cx: &mut Cx<'_, Self>) -> Answer<AckReply> {
         let (user, AckChanges { device, position }) = (self.user, it);
+        self.parts.metrics.acks_by_http.inc();
         self.in_turn(
             cx,
             move |store, deadline| async move {

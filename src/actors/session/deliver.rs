@@ -10,9 +10,10 @@ use crate::{
     },
     domain::{
         ids::ConnId,
-        sync::{CloseCode, Effect, Load, Seen, SessionCore, WireEvent},
+        sync::{CloseCode, Effect, Load, Seen, ServerFrame, SessionCore, WireEvent},
     },
     store::{LogPage, StoreError},
+    telemetry::metrics::Origin,
 };
 
 impl UserSession {
@@ -24,9 +25,32 @@ impl UserSession {
     const LATE: Duration = Duration::from_secs(1);
 
     pub(super) fn apply(&mut self, effects: Vec<Effect>, cx: &mut Cx<'_, Self>) {
+        self.apply_from(Origin::Log, effects, cx);
+    }
+
+    /// Carries out `effects`, whose events came from there; says how many were handed to connections.
+    pub(super) fn apply_from(
+        &mut self,
+        origin: Origin,
+        effects: Vec<Effect>,
+        cx: &mut Cx<'_, Self>,
+    ) -> u64 {
+        let (mut events, mut bytes) = (0, 0);
         for effect in effects {
             match effect {
-                Effect::Send(conn, texts) => self.push(conn, ToDevice::Text(texts)),
+                Effect::Send(conn, texts) => {
+                    if let Some(link) = self.links.get(&conn) {
+                        for text in &texts {
+                            if ServerFrame::is_event(text) {
+                                events += 1;
+                                bytes += text.len() as u64;
+                            } else {
+                                self.count_aside(text);
+                            }
+                        }
+                        link.outlet.push(ToDevice::Text(texts));
+                    }
+                }
                 Effect::Ping(conn) => self.push(conn, ToDevice::Ping),
                 Effect::Close(conn, code) => self.close(conn, code),
                 Effect::Load(conn, load) => self.load(conn, load, cx),
@@ -41,11 +65,29 @@ impl UserSession {
                 Effect::Relay(from, signal) => self.relay(from, signal),
                 Effect::Present(devices) => self.tell_present(devices),
                 Effect::SignalDropped(_) => {
-                    self.parts.metrics.signals_dropped.inc();
+                    self.parts.metrics.signals_unread.inc();
                 }
             }
         }
+        if events > 0 {
+            self.parts.metrics.delivered(origin, events, bytes);
+        }
+        self.parts.attached.owed(&self.owed, self.core.owes_since());
         self.arm(cx);
+        events
+    }
+
+    /// Counts a frame that is no event.
+    fn count_aside(&self, text: &str) {
+        let metrics = &self.parts.metrics;
+        if ServerFrame::is_signal(text) {
+            metrics.signals_delivered.inc();
+        } else if let Some(reason) = ServerFrame::resync_reason(text) {
+            metrics.resync(reason);
+        } else if ServerFrame::is_rate_limited(text) {
+            // A session says so of signals only.
+            metrics.signals_limited.inc();
+        }
     }
 
     /// Tells the core how much each connection has not read yet, before it decides what may wait.

@@ -34,7 +34,7 @@ use super::{
     kernel::{
         Caps, Cx, Deadline, Handle, Kernel, Outlet, Place, Registry, RestartPolicy, Timer, Unit,
     },
-    sync::{Attached, CursorKeeper},
+    sync::{Attached, CursorKeeper, Owed},
 };
 use crate::{
     domain::{
@@ -43,7 +43,7 @@ use crate::{
         sync::{CloseCode, Retention, SessionConfig, SessionCore},
     },
     store::{Hints, Store},
-    telemetry::metrics::SocketMetrics,
+    telemetry::metrics::SyncMetrics,
 };
 use fifo::Fifo;
 
@@ -61,7 +61,7 @@ pub struct SessionParts {
     pub(crate) secrets: Arc<Secrets>,
     /// Where hints go to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
-    pub(crate) metrics: SocketMetrics,
+    pub(crate) metrics: Arc<SyncMetrics>,
     /// Set once when the node is going away.
     pub(crate) draining: Arc<AtomicBool>,
     /// The rules of delivery.
@@ -138,6 +138,8 @@ pub struct UserSession {
     retrying: bool,
     /// Hints of other nodes were asked for.
     listening: bool,
+    /// Since when a device owes an ack, as whoever reads the metrics sees it.
+    owed: Arc<Owed>,
     last_used: Option<Instant>,
 }
 
@@ -174,6 +176,7 @@ impl UserSession {
             tick: None,
             retrying: false,
             listening: false,
+            owed: Arc::default(),
             last_used: None,
         }
     }
@@ -213,9 +216,8 @@ impl UserSession {
                 hints.unlisten(self.user);
             }
         }
-        self.parts
-            .attached
-            .set(self.user, devices.into_iter().collect());
+        let devices = devices.into_iter().collect();
+        self.parts.attached.set(self.user, devices, &self.owed);
     }
 }
 

@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -22,6 +22,7 @@ use crate::{
     },
     domain::{ids::DeviceId, sync::Cursor},
     store::{Store, StoreError, Superseded},
+    telemetry::metrics::SyncMetrics,
 };
 
 /// A device acknowledged everything up to here.
@@ -50,6 +51,7 @@ pub struct KeeperParts {
     /// Whom to tell of devices that attached elsewhere. Sessions know the keeper, so it is known to
     /// them before they are to it.
     pub(crate) sessions: Arc<OnceLock<Sessions>>,
+    pub(crate) metrics: Arc<SyncMetrics>,
     /// Cursors are stored after so long at the latest.
     pub period: Duration,
 }
@@ -59,6 +61,8 @@ pub struct KeeperParts {
 pub struct CursorKeeper {
     parts: KeeperParts,
     pending: HashMap<DeviceId, Cursor>,
+    /// When the first of them came.
+    pending_since: Option<Instant>,
     /// One batch at a time: a device's cursors arrive in order.
     flushing: bool,
     /// Who waits for the batch that is under way.
@@ -88,6 +92,7 @@ impl CursorKeeper {
         Self {
             parts,
             pending: HashMap::new(),
+            pending_since: None,
             flushing: false,
             in_batch: Vec::new(),
             for_next: Vec::new(),
@@ -109,29 +114,36 @@ impl CursorKeeper {
         self.in_batch = std::mem::take(&mut self.for_next);
         let batch: Vec<Cursor> = self.pending.drain().map(|(_, cursor)| cursor).collect();
         let store = self.parts.store.clone();
-        let deadline = cx.world.instant() + Self::BUDGET;
+        let now = cx.world.instant();
+        let (deadline, since) = (now + Self::BUDGET, self.pending_since.take().unwrap_or(now));
         cx.spawn(
             async move {
                 let result = store.cursors_advance(deadline, &batch).await;
                 (batch, result)
             },
-            |keeper, (batch, result), cx| keeper.flushed(&batch, result, cx),
+            move |keeper, (batch, result), cx| keeper.flushed(&batch, since, result, cx),
         );
     }
 
     fn flushed(
         &mut self,
         batch: &[Cursor],
+        since: Instant,
         result: Result<Vec<Superseded>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) {
         self.flushing = false;
         if let Ok(superseded) = result {
+            let stored = batch.len().saturating_sub(superseded.len()) as u64;
+            let delay = cx.world.instant().saturating_duration_since(since);
+            self.parts.metrics.cursors_stored(stored, delay);
             for it in superseded {
                 self.tell(it);
             }
         } else {
             self.failed += 1;
+            self.parts.metrics.cursor_failures.inc();
+            self.pending_since = Some(since);
             for &cursor in batch {
                 // What came meanwhile is newer.
                 let newer = self.pending.get(&cursor.device);
@@ -193,7 +205,8 @@ impl Unit for CursorKeeper {
 }
 
 impl Serve<Advance> for CursorKeeper {
-    fn serve(&mut self, Advance(cursor): Advance, _: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+    fn serve(&mut self, Advance(cursor): Advance, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.pending_since.get_or_insert_with(|| cx.world.instant());
         let known = self.pending.entry(cursor.device).or_insert(cursor);
         *known = known.merged(cursor);
         Reply::Now(())

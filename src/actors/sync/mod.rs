@@ -4,7 +4,7 @@ mod attached;
 mod cursor_keeper;
 mod head_watcher;
 
-pub use attached::{Attached, AttachedDevice};
+pub use attached::{Attached, AttachedDevice, Owed, Standing};
 pub use cursor_keeper::{Advance, CursorKeeper, Flush, KeeperParts};
 pub use head_watcher::{HeadWatcher, WatcherParts};
 

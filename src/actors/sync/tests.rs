@@ -28,6 +28,7 @@ fn keeper(bed: &Bed) -> Handle<CursorKeeper> {
         policy: RestartPolicy::ROOT,
     };
     let parts = KeeperParts {
+        metrics: Arc::clone(&crate::telemetry::metrics::Metrics::new().sync),
         store: bed.store.clone(),
         attached: Arc::default(),
         sessions: Arc::<OnceLock<_>>::default(),
@@ -158,8 +159,10 @@ fn attached_devices_are_found_by_user_and_by_device() {
     attached.set(
         UserId(id(1)),
         vec![(DeviceId(id(11)), 3), (DeviceId(id(12)), 1)],
+        &Arc::default(),
     );
-    attached.set(UserId(id(2)), vec![(DeviceId(id(21)), 2)]);
+    let owed = Arc::default();
+    attached.set(UserId(id(2)), vec![(DeviceId(id(21)), 2)], &owed);
     for (subject, users) in [
         (1, vec![UserId(id(1))]),
         (21, vec![UserId(id(2))]),
@@ -168,7 +171,7 @@ fn attached_devices_are_found_by_user_and_by_device() {
         assert_eq!(attached.matching(id(subject)), users);
     }
     assert_eq!(attached.devices().len(), 3);
-    attached.set(UserId(id(1)), vec![]);
+    attached.set(UserId(id(1)), vec![], &Arc::default());
     let (user, device) = (UserId(id(2)), DeviceId(id(21)));
     let left = AttachedDevice {
         user,

@@ -119,6 +119,12 @@ impl Delivery {
         self.owes_since.map(|since| since + patience)
     }
 
+    /// Since when the client owes an ack and gave none; none while it owes none.
+    #[must_use]
+    pub const fn owes_since(&self) -> Option<Instant> {
+        self.owes_since
+    }
+
     /// Time until `now` at the latest did not count for the client.
     pub fn excuse(&mut self, by: Duration, now: Instant) {
         if let Some(since) = &mut self.owes_since {

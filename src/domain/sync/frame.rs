@@ -163,6 +163,28 @@ impl ServerFrame {
         Some(Position { epoch, seq })
     }
 
+    /// The reason that a frame's text gives, where it is that of a [`Resync`](Self::Resync).
+    #[must_use]
+    pub fn resync_reason(text: &str) -> Option<ResyncReason> {
+        let rest = text.strip_prefix(r#"{"type":"resync","#)?;
+        // It is the last of the fields.
+        let reason = rest.strip_suffix(r#""}"#)?.rsplit('"').next()?;
+        reason.parse().ok()
+    }
+
+    /// Whether a frame's text is that of a [`Signal`](Self::Signal).
+    #[must_use]
+    pub fn is_signal(text: &str) -> bool {
+        text.starts_with(r#"{"type":"signal","#)
+    }
+
+    /// Whether a frame's text says that something came too fast.
+    #[must_use]
+    pub fn is_rate_limited(text: &str) -> bool {
+        text.strip_prefix(r#"{"type":"error","code":""#)
+            .is_some_and(|rest| rest.starts_with(FrameErrorCode::RateLimited.as_str()))
+    }
+
     /// Whether a frame's text is the answer to an ack that was not taken because of its position.
     #[must_use]
     pub fn refuses_position(text: &str) -> bool {
@@ -320,6 +342,22 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
+    /// Every code there is.
+    pub const ALL: [Self; 12] = [
+        Self::Normal,
+        Self::GoingAway,
+        Self::ProtocolError,
+        Self::InvalidUtf8,
+        Self::TooBig,
+        Self::TryAgainLater,
+        Self::Replaced,
+        Self::NoHeartbeat,
+        Self::NotAcking,
+        Self::TokenOver,
+        Self::DeviceRemoved,
+        Self::BadFrame,
+    ];
+
     /// The number on the wire.
     #[must_use]
     pub const fn number(self) -> u16 {

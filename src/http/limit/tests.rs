@@ -5,6 +5,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::domain::error::ErrorCode;
 use crate::http::testing::{Answer, Server, ok, server};
 
 const CONFIG: LimitConfig = LimitConfig {

@@ -61,7 +61,7 @@ async fn requests_are_counted_by_pattern() {
         r#"http_requests_total{method="POST",route="/v1/things/{id}",status="405"} 1"#,
         r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#,
         r#"http_requests_total{method="other",route="/any",status="200"} 1"#,
-        r#"http_request_duration_seconds_count{route="/v1/things/{id}"} 3"#,
+        r#"http_request_seconds_count{route="/v1/things/{id}"} 3"#,
     ] {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }

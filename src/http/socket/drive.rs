@@ -92,6 +92,8 @@ impl DeviceConnection {
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => Ok(Got::End),
                 Poll::Ready(Ok(())) => {
                     self.decoder.feed(buf.filled());
+                    let read = buf.filled().len() as u64;
+                    self.parts.metrics.received_bytes.inc_by(read);
                     Ok(Got::Bytes)
                 }
                 Poll::Ready(Err(_)) => Err(Over),
@@ -141,6 +143,7 @@ impl DeviceConnection {
 
     fn take_frame(&mut self, frame: ClientFrame) {
         if let ClientFrame::Ack(position, reference) = &frame {
+            self.parts.metrics.acks.inc();
             self.moved(*position);
             if reference.is_none() {
                 let goes_on = |it: Position| it.epoch == position.epoch && it.seq <= position.seq;
@@ -170,7 +173,12 @@ impl DeviceConnection {
     }
 
     fn write(&mut self, ctx: &mut Ctx, task: &mut Task<'_>) -> Result<(), Over> {
-        let flushed = match self.outbox.poll_flush(&mut self.io, task) {
+        let mut sent = 0;
+        let flushed = self.outbox.poll_flush(&mut self.io, task, &mut sent);
+        if sent > 0 {
+            self.parts.metrics.sent_bytes.inc_by(sent);
+        }
+        let flushed = match flushed {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Err(Over),
             Poll::Pending => false,

@@ -100,7 +100,7 @@ impl Admitted {
             resync: None,
             session: None,
             phase: Phase::Attaching,
-            ended: "peer_gone",
+            ended: SocketMetrics::PEER_GONE,
             io,
             decoder: Decoder::new(read),
             outbox: Outbox::new(first),
@@ -340,7 +340,7 @@ impl DeviceConnection {
 
     /// Ends at once, without a close frame: the client takes nothing.
     fn drop_client(&mut self, ctx: &mut Ctx) {
-        self.ended = "send_queue_full";
+        self.ended = SocketMetrics::SEND_QUEUE_FULL;
         self.io.abort();
         ctx.stop();
     }

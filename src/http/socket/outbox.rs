@@ -136,11 +136,12 @@ impl Outbox {
         self.text_bytes + self.rest.len()
     }
 
-    /// Writes what the socket takes. Ready when nothing waits.
+    /// Writes what the socket takes, and adds it to `sent`. Ready when nothing waits.
     pub(super) fn poll_flush(
         &mut self,
         io: &mut Transport,
         task: &mut Context<'_>,
+        sent: &mut u64,
     ) -> Poll<io::Result<()>> {
         let mut shared = false;
         loop {
@@ -158,6 +159,7 @@ impl Outbox {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
                     self.flush_due = true;
+                    *sent += n as u64;
                     self.rest.advance(n);
                     if self.rest.is_empty() {
                         let aside = std::mem::take(&mut self.rest_aside);

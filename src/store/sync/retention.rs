@@ -32,6 +32,10 @@ pub struct Trimmed {
 pub struct TrimPage {
     /// Those of the piece of which a step would delete something.
     pub users: Vec<UserId>,
+    /// All logs of the piece.
+    pub logs: u64,
+    /// Events that they hold.
+    pub events: u64,
     /// Where the next piece begins; none after the last.
     pub next: Option<UserId>,
 }
@@ -70,9 +74,13 @@ impl Store {
                 .fetch_all(pool).await?);
             let full = u32::try_from(rows.len()).is_ok_and(|n| n == limit);
             let next = rows.last().filter(|_| full).map(|row| row.log.user_id);
+            let logs = rows.iter().map(|row| row.log.head());
+            let held = logs.map(|log| log.head_seq.saturating_sub(log.floor_seq));
             let worth = rows.iter().filter(|row| row.is_worth(&rule, now));
             Ok(TrimPage {
                 users: worth.map(|row| row.log.user_id).collect(),
+                logs: rows.len() as u64,
+                events: held.map(|n| u64::try_from(n).unwrap_or(0)).sum(),
                 next,
             })
         })

@@ -11,6 +11,9 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::counters::Counters;
+use crate::domain::error::ErrorCode;
+
 /// From half a millisecond, a warm read, to the ten seconds after which callers are gone.
 const LATENCY_BUCKETS: [f64; 13] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
@@ -24,7 +27,7 @@ struct RequestLabels {
     status: u16,
 }
 
-/// What is measured by `http_request_duration_seconds`.
+/// What is measured by `http_request_seconds`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteLabels {
     route: String,
@@ -35,6 +38,52 @@ struct RouteLabels {
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
     duration: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// Problems answered, by code.
+    problems: Counters,
+    /// Requests refused by a limit, by its policy.
+    rate_limited: Counters,
+}
+
+/// What became of codes, logins and the exchange of tokens: what was done, or the code of the
+/// refusal. Clones share the same numbers.
+#[derive(Debug, Clone)]
+pub struct AuthMetrics {
+    /// Requests for a code.
+    pub codes: Counters,
+    /// Logins.
+    pub logins: Counters,
+    /// Exchanges of a refresh token.
+    pub refreshes: Counters,
+}
+
+impl AuthMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let mut counters = |name, help, values: &[&'static str]| {
+            Counters::register(registry, name, help, "result", values.iter().copied())
+        };
+        Self {
+            codes: counters(
+                "auth_codes",
+                "Requests for a code by result",
+                &["sent", "sms_cooldown", "sms_unavailable"],
+            ),
+            logins: counters(
+                "auth_logins",
+                "Logins by result",
+                &[
+                    "opened",
+                    "sms_code_invalid",
+                    "sms_code_exhausted",
+                    "device_limit_reached",
+                ],
+            ),
+            refreshes: counters(
+                "auth_refreshes",
+                "Exchanges of a refresh token by result",
+                &["opened", "refresh_token_invalid", "refresh_token_reused"],
+            ),
+        }
+    }
 }
 
 impl HttpMetrics {
@@ -42,10 +91,24 @@ impl HttpMetrics {
         let it = Self {
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(LATENCY_BUCKETS)),
+            problems: Counters::register(
+                registry,
+                "http_problems",
+                "Problems answered by code",
+                "code",
+                ErrorCode::ALL.iter().map(|code| code.code()),
+            ),
+            rate_limited: Counters::register(
+                registry,
+                "http_rate_limited",
+                "Requests refused by a limit",
+                "policy",
+                ["ip", "auth", "user"],
+            ),
         };
         registry.register("http_requests", "Requests answered", it.requests.clone());
         registry.register(
-            "http_request_duration_seconds",
+            "http_request_seconds",
             "Seconds from the head of a request to the head of its answer",
             it.duration.clone(),
         );
@@ -74,6 +137,14 @@ impl HttpMeter {
         Self {
             metrics,
             routes: RefCell::default(),
+        }
+    }
+
+    /// A problem was answered; where a limit made it, by the limit's `policy`.
+    pub fn problem(&self, code: ErrorCode, policy: Option<&'static str>) {
+        self.metrics.problems.inc(code.code());
+        if let Some(policy) = policy {
+            self.metrics.rate_limited.inc(policy);
         }
     }
 
@@ -142,8 +213,8 @@ mod tests {
             r#"http_requests_total{method="GET",route="/v1/me",status="200"} 4"#,
             r#"http_requests_total{method="GET",route="/v1/me",status="401"} 2"#,
             r#"http_requests_total{method="PUT",route="/v1/you",status="200"} 2"#,
-            r#"http_request_duration_seconds_bucket{le="0.0025",route="/v1/me"} 0"#,
-            r#"http_request_duration_seconds_bucket{le="0.005",route="/v1/me"} 6"#,
+            r#"http_request_seconds_bucket{le="0.0025",route="/v1/me"} 0"#,
+            r#"http_request_seconds_bucket{le="0.005",route="/v1/me"} 6"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

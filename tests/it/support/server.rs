@@ -279,12 +279,28 @@ impl Server {
         }
     }
 
-    /// What a metric says, labels and all: 0 if it is not there.
+    /// What a counter says, labels and all, by its name after `listen_stream_`: 0 if it is not there.
     pub async fn metric(&self, name: &str) -> u64 {
+        self.gauge(name).await.map_or(0, |value| {
+            assert!(value >= 0.0 && value.fract() == 0.0, "{name} is {value}");
+            format!("{value:.0}").parse().unwrap()
+        })
+    }
+
+    /// What a metric says, labels and all, by its name after `listen_stream_`.
+    pub async fn gauge(&self, name: &str) -> Option<f64> {
+        let text = self.metrics().await;
+        let mut values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix("listen_stream_")?;
+            rest.strip_prefix(name)?.strip_prefix(' ')
+        });
+        values.next().map(|value| value.parse().unwrap())
+    }
+
+    /// All metrics as the admin listener shows them.
+    pub async fn metrics(&self) -> String {
         let text = self.admin().get("/metrics").await.ok(200);
-        let lines = text.as_str().unwrap().lines();
-        let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        values.next().map_or(0, |value| value.parse().unwrap())
+        text.as_str().unwrap().to_owned()
     }
 
     /// A client of the admin listener.

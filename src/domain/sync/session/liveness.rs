@@ -27,6 +27,13 @@ impl SessionCore {
         Some(silent.map_or(due, |at| due.min(at)))
     }
 
+    /// Since when a device has owed an ack without giving one, the one that has for longest.
+    #[must_use]
+    pub fn owes_since(&self) -> Option<Instant> {
+        let links = self.links.values();
+        links.filter_map(|l| l.delivery.owes_since()).min()
+    }
+
     /// When a device that owes an ack is let go. What it said and could not be judged yet may have
     /// been that ack.
     fn overdue_at(&self, link: &Link) -> Option<Instant> {

@@ -25,7 +25,7 @@ async fn ends() -> (Transport, TcpStream) {
 
 /// Flushes once, without waiting; says whether nothing is left.
 async fn flush(outbox: &mut Outbox, io: &mut Transport) -> bool {
-    poll_fn(|task| Poll::Ready(outbox.poll_flush(io, task)))
+    poll_fn(|task| Poll::Ready(outbox.poll_flush(io, task, &mut 0)))
         .await
         .map(Result::unwrap)
         .is_ready()
@@ -129,7 +129,7 @@ async fn events_that_come_again_wait_no_longer() {
     assert_eq!(outbox.unread().load(Relaxed), 2);
     // What was begun comes to its end.
     let all = 10 + large.len() + 2 * (2 + 3);
-    let flushing = async { poll_fn(|task| outbox.poll_flush(&mut io, task)).await };
+    let flushing = async { poll_fn(|task| outbox.poll_flush(&mut io, task, &mut 0)).await };
     let (flushed, bytes) = tokio::join!(flushing, everything(&mut client, all));
     flushed.unwrap();
     assert!(bytes.ends_with(b"}\x81\x03one\x81\x03two"));
@@ -145,7 +145,7 @@ async fn a_peer_that_is_gone_is_an_error() {
     let failed = async {
         loop {
             push(&mut outbox, "x");
-            match poll_fn(|task| outbox.poll_flush(&mut io, task)).await {
+            match poll_fn(|task| outbox.poll_flush(&mut io, task, &mut 0)).await {
                 Ok(()) => tokio::task::yield_now().await,
                 Err(_) => break,
             }
