@@ -28,6 +28,7 @@ mod favorites;
 mod harm;
 mod harm_flood;
 mod kill_rounds;
+mod metrics;
 mod never_reads;
 mod places;
 mod power_loss;
