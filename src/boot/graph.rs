@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{BootError, START_BUDGET, samples};
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
         sync::{Retention, SessionConfig, Window},
     },
     settings::Settings,
-    store::{HintMetrics, Hints, Store},
+    store::{Hint, HintMetrics, Hints, Store},
     telemetry::metrics::Metrics,
     upstream::sms::SmsProvider,
 };
@@ -70,15 +70,7 @@ pub(super) async fn start(
         revocations.add(&it);
     }
 
-    let (hints, arriving) = match &settings.redis.url {
-        Some(url) => {
-            let counted = metrics.register(HintMetrics::register);
-            let (to, from) = Hints::start(url.expose(), runtime, counted)?;
-            samples::of_redis(metrics, to.clone());
-            (Some(to), Some(from))
-        }
-        None => (None, None),
-    };
+    let (hints, arriving) = start_hints(settings, metrics, runtime)?.unzip();
     samples::of_devices(metrics, Arc::clone(&attached), world.clone());
     samples::of_store(metrics, store.clone(), runtime.clone());
     let draining = Arc::new(AtomicBool::new(false));
@@ -163,6 +155,21 @@ pub(super) async fn start(
         heads,
         revoked,
     })
+}
+
+/// The way to other nodes and from them, if there may be any.
+fn start_hints(
+    settings: &Settings,
+    metrics: &Metrics,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Option<(Hints, mpsc::Receiver<Hint>)>, BootError> {
+    let Some(url) = &settings.redis.url else {
+        return Ok(None);
+    };
+    let counted = metrics.register(HintMetrics::register);
+    let (hints, arriving) = Hints::start(url.expose(), runtime, counted)?;
+    samples::of_redis(metrics, hints.clone());
+    Ok(Some((hints, arriving)))
 }
 
 fn session_config(settings: &Settings, node: String) -> SessionConfig {

@@ -168,7 +168,7 @@ impl Inner {
         if left.is_zero() {
             return Err(Miss::Final(StoreError::Deadline));
         }
-        let waiting = self.metrics.waiting(now);
+        let waiting = self.metrics.queue.waiting(now);
         // Waiting for a connection is still before the work: here the deadline counts.
         let mut conn = match timeout(left, pool.acquire()).await {
             Ok(Ok(conn)) => conn,

@@ -25,7 +25,7 @@ use super::{
     StoreError, StoreMetrics, Tx,
     command::{Command, guarded},
     error::{Failed, commit_error, sql_error},
-    metrics::Waiting,
+    metrics::{Queue, Waiting},
 };
 use crate::domain::clock::World;
 
@@ -47,7 +47,7 @@ pub(super) struct Writer {
     stop: Arc<Notify>,
     task: Mutex<Option<JoinHandle<()>>>,
     world: World,
-    metrics: StoreMetrics,
+    queue: Queue,
 }
 
 impl Writer {
@@ -58,21 +58,22 @@ impl Writer {
         world: World,
         metrics: StoreMetrics,
     ) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (jobs, taken) = mpsc::channel(QUEUE);
+        let queue = metrics.queue.clone();
         let stop = Arc::new(Notify::new());
         let file = File {
             conn: Some(conn),
             options,
             world: world.clone(),
-            metrics: metrics.clone(),
+            metrics,
         };
-        let task = tokio::spawn(file.serve(queue, stop.clone()));
+        let task = tokio::spawn(file.serve(taken, stop.clone()));
         Self {
             jobs,
             stop,
             task: Mutex::new(Some(task)),
             world,
-            metrics,
+            queue,
         }
     }
 
@@ -111,7 +112,7 @@ impl Writer {
             reply,
             state: state.clone(),
             deadline,
-            waiting: Cell::new(Some(self.metrics.waiting(now))),
+            waiting: Cell::new(Some(self.queue.waiting(now))),
         });
         let left = deadline.saturating_duration_since(now);
         let mut limit = pin!(tokio::time::sleep(left));

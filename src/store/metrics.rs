@@ -42,29 +42,44 @@ pub struct StoreMetrics {
     /// Groups that ran member by member, because one of them failed.
     pub(super) splits: Counter,
     group_size: Histogram,
-    queue_length: Gauge,
-    queue_wait: Histogram,
+    /// Writes that wait.
+    pub(super) queue: Queue,
+}
+
+/// Where writes are counted while they wait for their transaction; clones share the numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    length: Gauge,
+    wait: Histogram,
+}
+
+impl Queue {
+    /// A write waits since `since`.
+    pub(super) fn waiting(&self, since: Instant) -> Waiting {
+        self.length.inc();
+        let queue = self.clone();
+        Waiting { since, queue }
+    }
 }
 
 /// A write that waits for its transaction; counted as waiting until it is dropped.
 #[derive(Debug)]
 pub(super) struct Waiting {
     since: Instant,
-    length: Gauge,
-    wait: Histogram,
+    queue: Queue,
 }
 
 impl Waiting {
     /// Its transaction begins.
     pub(super) fn entered(self, now: Instant) {
         let waited = now.saturating_duration_since(self.since);
-        self.wait.observe(waited.as_secs_f64());
+        self.queue.wait.observe(waited.as_secs_f64());
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.length.dec();
+        self.queue.length.dec();
     }
 }
 
@@ -101,8 +116,10 @@ impl StoreMetrics {
             repeats: Counter::default(),
             splits: Counter::default(),
             group_size: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
-            queue_length: Gauge::default(),
-            queue_wait: seconds(),
+            queue: Queue {
+                length: Gauge::default(),
+                wait: seconds(),
+            },
         };
         metrics.register_commands(registry);
         metrics.register_transactions(registry);
@@ -129,12 +146,12 @@ impl StoreMetrics {
         registry.register(
             "store_queue_length",
             "Writes that wait for their transaction",
-            self.queue_length.clone(),
+            self.queue.length.clone(),
         );
         registry.register(
             "store_queue_wait_seconds",
             "Time that a write waited for its transaction",
-            self.queue_wait.clone(),
+            self.queue.wait.clone(),
         );
     }
 
@@ -164,16 +181,6 @@ impl StoreMetrics {
             "Commands that shared one SQLite transaction",
             self.group_size.clone(),
         );
-    }
-
-    /// A write waits since `since`.
-    pub(super) fn waiting(&self, since: Instant) -> Waiting {
-        self.queue_length.inc();
-        Waiting {
-            since,
-            length: self.queue_length.clone(),
-            wait: self.queue_wait.clone(),
-        }
     }
 
     /// A transaction was given up before its commit.
@@ -271,31 +278,28 @@ impl Lost {
 }
 
 impl HintMetrics {
-    /// What a hint says; the last is of one that cannot be read.
-    pub(super) const KINDS: [&str; 4] = ["head", "attached", "told", "unknown"];
-
     /// Makes the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let known = || Self::KINDS.into_iter().take(3);
+        let known = ["head", "attached", "told"];
         let it = Self {
             sent: Counters::register(
                 registry,
                 "redis_hints_sent",
                 "Hints that Redis took",
                 "kind",
-                known(),
+                known,
             ),
             received: Counters::register(
                 registry,
                 "redis_hints_received",
                 "Hints that Redis delivered, those of this node among them",
                 "kind",
-                known(),
+                known,
             ),
             lost: Family::default(),
         };
-        for kind in known() {
+        for kind in known {
             for reason in [
                 Lost::SendQueueFull,
                 Lost::Away,
@@ -305,7 +309,7 @@ impl HintMetrics {
                 it.lost(kind, reason, 0);
             }
         }
-        it.lost(Self::KINDS[3], Lost::Unreadable, 0);
+        it.lost("unknown", Lost::Unreadable, 0);
         registry.register("redis_hints_lost", "Hints that were lost", it.lost.clone());
         it
     }

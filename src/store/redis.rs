@@ -54,8 +54,8 @@ pub enum Hint {
 #[error("redis.url cannot be used: {0}")]
 pub struct HintsError(String);
 
-/// What is to be published for a user.
-type Text = (UserId, String);
+/// What is to be published for a user, and its kind.
+type Text = (UserId, &'static str, String);
 
 /// For whom hints are wanted. It is changed at once and needs no room in a queue, so that nothing of
 /// it is ever lost; the worker brings Redis after it.
@@ -147,19 +147,20 @@ impl Hints {
 
     /// Tells the other nodes where a user's log ends.
     pub fn publish(&self, user: UserId, log: LogHead) {
-        self.send(user, write_head(log));
+        self.send(user, "head", write_head(log));
     }
 
     /// Tells the other nodes that a device's newest connection is on this one.
     pub fn attached(&self, user: UserId, epoch: Epoch, device: DeviceId, attach_epoch: i64) {
-        self.send(user, write_attached(epoch, device, attach_epoch));
+        let text = write_attached(epoch, device, attach_epoch);
+        self.send(user, "attached", text);
     }
 
     /// Tells the other nodes something about a user's devices that is not kept.
     pub fn tell(&self, user: UserId, told: &Told) {
         // Maps with string keys and plain values always serialise.
         let told = serde_json::to_string(told).unwrap_or_default();
-        self.send(user, format!("{TOLD} {told}"));
+        self.send(user, "told", format!("{TOLD} {told}"));
     }
 
     /// Hints for this user are wanted. [`Hint::Listening`] follows each such wish, sooner or later.
@@ -181,11 +182,10 @@ impl Hints {
         self.up.load(Relaxed)
     }
 
-    fn send(&self, user: UserId, text: String) {
+    fn send(&self, user: UserId, kind: &'static str, text: String) {
         // When there is no room the hint is lost, which the head watcher makes good.
-        if let Err(full) = self.texts.try_send((user, text)) {
-            let (_, text) = full.into_inner();
-            self.metrics.lost(kind(&text), Lost::SendQueueFull, 1);
+        if self.texts.try_send((user, kind, text)).is_err() {
+            self.metrics.lost(kind, Lost::SendQueueFull, 1);
         }
     }
 }
@@ -201,7 +201,7 @@ fn hear(info: &PushInfo, heard: &mpsc::Sender<Hint>, up: &AtomicBool, metrics: &
         PushKind::Message => {
             if let [Value::BulkString(channel), Value::BulkString(text)] = info.data.as_slice() {
                 let Some(hint) = read(channel, text) else {
-                    return metrics.lost(HintMetrics::KINDS[3], Lost::Unreadable, 1);
+                    return metrics.lost("unknown", Lost::Unreadable, 1);
                 };
                 let kind = hint.kind();
                 metrics.received.inc(kind);
@@ -214,23 +214,14 @@ fn hear(info: &PushInfo, heard: &mpsc::Sender<Hint>, up: &AtomicBool, metrics: &
     }
 }
 
-/// What a text that this node wrote says.
-fn kind(text: &str) -> &'static str {
-    HintMetrics::KINDS[if text.starts_with(ATTACHED) {
-        1
-    } else {
-        2 * usize::from(text.starts_with(TOLD))
-    }]
-}
-
 impl Hint {
     const fn kind(&self) -> &'static str {
-        HintMetrics::KINDS[match self {
-            Self::Head(..) => 0,
-            Self::Attached(..) => 1,
-            Self::Told(..) => 2,
-            Self::Listening(_) => 3,
-        }]
+        match self {
+            Self::Head(..) => "head",
+            Self::Attached(..) => "attached",
+            Self::Told(..) => "told",
+            Self::Listening(_) => "listening",
+        }
     }
 }
 
@@ -312,14 +303,14 @@ impl Worker {
     async fn publish(&mut self, texts: &mut Vec<Text>) {
         let mut publish = redis::pipe();
         let mut kinds = Vec::with_capacity(texts.len());
-        for (user, text) in texts.drain(..) {
-            kinds.push(kind(&text));
+        for (user, kind, text) in texts.drain(..) {
+            kinds.push(kind);
             publish.publish(channel(user), text).ignore();
         }
         let lost = |reason| {
-            kinds
-                .iter()
-                .for_each(|kind| self.metrics.lost(kind, reason, 1))
+            for kind in &kinds {
+                self.metrics.lost(kind, reason, 1);
+            }
         };
         // While Redis is away each call would wait in vain; it is asked again by the probe.
         if !self.up.load(Relaxed) {

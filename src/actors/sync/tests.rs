@@ -180,3 +180,38 @@ fn attached_devices_are_found_by_user_and_by_device() {
     };
     assert_eq!(attached.devices(), [left]);
 }
+
+#[test]
+fn the_one_who_owes_for_longest_is_found_among_many() {
+    use crate::domain::ids::{DeviceId, UserId};
+    let id = |n| uuid::Uuid::from_u128(n);
+    let (attached, begun) = (Attached::default(), World::system().instant());
+    let after = |millis| begun + Duration::from_millis(millis);
+    let owed: Vec<Arc<crate::actors::sync::Owed>> = (0..10_000)
+        .map(|n| {
+            let owed = Arc::default();
+            let devices = vec![(DeviceId(id(n)), 1), (DeviceId(id(n + 50_000)), 1)];
+            attached.set(UserId(id(n)), devices, &owed);
+            attached.owed(&owed, None);
+            owed
+        })
+        .collect();
+    let standing = attached.standing(after(100));
+    let (users, devices) = (standing.users, standing.devices);
+    assert_eq!((users, devices), (10_000, 20_000));
+    assert_eq!((standing.owing, standing.longest), (0, Duration::ZERO));
+    attached.owed(&owed[7], Some(after(250)));
+    attached.owed(&owed[8], Some(after(150)));
+    let standing = attached.standing(after(1_150));
+    assert_eq!(
+        (standing.owing, standing.longest),
+        (2, Duration::from_secs(1))
+    );
+    attached.owed(&owed[8], None);
+    let standing = attached.standing(after(1_150));
+    assert_eq!(standing.longest, Duration::from_millis(900));
+    // One who owes since a moment that is yet to come owes nothing so far.
+    assert_eq!(attached.standing(after(200)).longest, Duration::ZERO);
+    attached.set(UserId(id(7)), Vec::new(), &owed[7]);
+    assert_eq!(attached.standing(after(1_150)).owing, 0);
+}

@@ -414,7 +414,10 @@ mod tests {
         };
         let told = Position { epoch, seq: 1 };
         assert_eq!(ServerFrame::resync(&resync.to_text()), Some(told));
+        let reason = ServerFrame::resync_reason(&resync.to_text());
+        assert_eq!(reason, Some(ResyncReason::Compacted));
         let pong = ServerFrame::Pong { reference: None };
+        assert_eq!(ServerFrame::resync_reason(&pong.to_text()), None);
         assert_eq!(ServerFrame::resync(&pong.to_text()), None);
         for code in FrameErrorCode::ALL {
             let error = ServerFrame::Error {
@@ -422,6 +425,8 @@ mod tests {
                 detail: String::new(),
                 reference: None,
             };
+            let limited = matches!(code, FrameErrorCode::RateLimited);
+            assert_eq!(ServerFrame::is_rate_limited(&error.to_text()), limited);
             let refusal = matches!(code.as_str(), "ack_beyond_head" | "epoch_changed");
             assert_eq!(ServerFrame::refuses_position(&error.to_text()), refusal);
         }
