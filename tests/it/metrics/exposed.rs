@@ -47,9 +47,12 @@ impl Families {
         }
     }
 
-    /// All but the one that only TLS has.
-    pub fn without_tls(&self) -> Vec<(&String, &Family)> {
-        self.0.iter().filter(|(name, _)| *name != TLS).collect()
+    /// What is not just so among `others`, but for the one that only TLS has.
+    pub fn beyond(&self, others: &Self) -> Vec<String> {
+        let all = self.0.iter().filter(|(name, _)| *name != TLS);
+        all.filter(|(name, family)| others.0.get(*name) != Some(family))
+            .map(|(name, family)| format!("{name}: {family:?}"))
+            .collect()
     }
 
     pub fn names(&self) -> impl Iterator<Item = &String> {
