@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod forwarded;
 pub mod identity;
 pub mod ids;
 pub mod library;
