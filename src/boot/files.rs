@@ -2,13 +2,15 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::{domain::error::FieldError, settings::Database};
+use crate::settings::{Database, Finding, ProblemKind, Settings};
 
 /// What the process needs beside the connections that are counted: the database's lock, Redis, SMS,
 /// epolls, listeners.
 const OWN: usize = 256;
 /// Connections of the admin listener, at most.
 pub(super) const ADMIN: usize = 64;
+/// Connections of the internal listener, at most.
+pub(super) const INTERNAL: usize = 256;
 /// Connections that speak HTTP, at least.
 const REQUESTS: usize = 768;
 /// Connections that speak HTTP, at most.
@@ -22,32 +24,54 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Raises the limit of open files to what the system allows, and divides it: `sockets` first.
+    /// Raises the limit of open files to what the system allows, and divides it: sockets first.
     ///
     /// # Errors
     /// When so many sockets do not fit.
-    pub(super) fn plan(sockets: usize, database: &Database) -> Result<Self, FieldError> {
-        Self::divide(sockets, OWN + ADMIN + of_database(database), raise_limit())
+    pub(super) fn plan(settings: &Settings) -> Result<Self, Finding> {
+        Self::divide(
+            settings.server.max_connections,
+            own(settings),
+            raise_limit(),
+        )
     }
 
-    fn divide(sockets: usize, own: usize, limit: usize) -> Result<Self, FieldError> {
+    /// Whether [`Files::plan`] would do, with nothing raised yet.
+    ///
+    /// # Errors
+    /// When so many sockets do not fit.
+    pub(super) fn check(settings: &Settings) -> Result<(), Finding> {
+        let limit = number(getrlimit(Resource::Nofile).maximum);
+        Self::divide(settings.server.max_connections, own(settings), limit).map(|_| ())
+    }
+
+    fn divide(sockets: usize, own: usize, limit: usize) -> Result<Self, Finding> {
         let reserve = own + REQUESTS;
         if limit.checked_sub(reserve).is_none_or(|room| sockets > room) {
-            return Err(FieldError::new(
-                "server.max_connections",
-                format!(
-                    "{sockets} sockets and a reserve of {reserve} need {} open files, and the \
-                     system allows this process {limit}: lower it to {} or less, or raise the limit \
-                     (LimitNOFILE, ulimit -n)",
+            return Err(Finding {
+                key: "server.max_connections",
+                kind: ProblemKind::BadValue,
+                found: format!(
+                    "{sockets} sockets, which with a reserve of {reserve} need {} open files, where \
+                     the system allows this process {limit}",
                     sockets.saturating_add(reserve),
+                ),
+                expected: format!(
+                    "{} or less, or a higher limit (LimitNOFILE, ulimit -n)",
                     limit.saturating_sub(reserve),
                 ),
-            ));
+            });
         }
         Ok(Self {
             requests: (limit - sockets - own).min(MAX_REQUESTS),
         })
     }
+}
+
+/// What is not there for connections of the public listener.
+fn own(settings: &Settings) -> usize {
+    let internal = settings.server.internal_listen.map_or(0, |_| INTERNAL);
+    OWN + ADMIN + internal + of_database(&settings.database)
 }
 
 /// What the connections to the database need.
@@ -75,9 +99,13 @@ fn raise_limit() -> usize {
             limit.current
         }
     };
+    number(soft)
+}
+
+fn number(limit: Option<u64>) -> usize {
     // None: without a limit.
-    soft.map_or(usize::MAX, |soft| {
-        usize::try_from(soft).unwrap_or(usize::MAX)
+    limit.map_or(usize::MAX, |limit| {
+        usize::try_from(limit).unwrap_or(usize::MAX)
     })
 }
 
@@ -92,9 +120,9 @@ mod tests {
         assert_eq!(requests(10_000, 20_000), Ok(9744));
         assert_eq!(requests(10_000, usize::MAX), Ok(25_600));
         let error = requests(10_000, 11_023).unwrap_err();
-        assert_eq!(error.field, "server.max_connections");
+        assert_eq!(error.key, "server.max_connections");
         for number in ["10000", "11024", "11023", "9999"] {
-            assert!(error.detail.contains(number), "{error}");
+            assert!(error.to_string().contains(number), "{error}");
         }
         // What the process itself needs more is not there for requests.
         let own = |own| Files::divide(10_000, own, 12_000).map(|it| it.requests);

@@ -1,32 +1,29 @@
-//! The listeners: the public one with the API, the admin one with the metrics.
+//! The listeners, and what each serves: the public one the API, the admin one what operators ask, the
+//! internal one what other services ask.
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     thread::available_parallelism,
     time::Duration,
 };
 
-use actix_http::HttpService;
-use actix_server::{Server, ServerBuilder, ServerHandle};
-use actix_service::{
-    IntoServiceFactory as _, Service as _, ServiceFactoryExt as _, apply_fn_factory, fn_service,
-    map_config,
-};
-use actix_web::{HttpServer, dev::AppConfig, web};
-use futures_util::future::{Fuse, FusedFuture, FutureExt, join, join_all};
+use actix_web::web;
+use futures_util::future::{FusedFuture as _, join, join_all, select_all};
 
 use super::{
     BootError,
     files::{self, Files},
-    io_error, samples, tls,
+    io_error,
+    listener::{self, Listener, Plan},
+    samples,
 };
 use crate::{
     actors::{Graph, kernel::Life},
-    domain::{clock::World, sync::FloodLimit},
+    domain::{clock::World, forwarded::TrustedProxies, sync::FloodLimit},
     http::{
-        connection::{self, Accepted, Incoming},
+        connection::Door,
         headers::Origins,
         health::{self, CheckState, Readiness},
         identity, library,
@@ -36,6 +33,7 @@ use crate::{
         socket::{ConnectionGate, SocketParts},
         stack::{self, Surface},
         sync,
+        transport::Encryption,
         upgrade::Upgrades,
         ws,
     },
@@ -43,22 +41,20 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 
-/// Connections that the system holds for a server that is busy accepting: a thousand clients that
-/// come back at once must not lose a SYN.
-const BACKLOG: i32 = 4096;
 /// A store that did not answer for so long makes the node unready.
 const STORE_SILENT: Duration = Duration::from_secs(5);
 /// How often buckets of callers who left are given back.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// Both listeners, bound and accepting.
+/// The listeners, bound and accepting.
 pub(super) struct Listeners {
     /// Where the public one listens.
     pub public: SocketAddr,
     /// Where the admin one listens.
     pub admin: SocketAddr,
-    handles: [ServerHandle; 2],
-    servers: [Fuse<Server>; 2],
+    /// Where the internal one listens, if there is one.
+    pub internal: Option<SocketAddr>,
+    all: Vec<Listener>,
     limits: Limits,
     /// The sockets that the public one holds.
     pub gate: ConnectionGate,
@@ -98,21 +94,24 @@ impl Readiness for NodeReadiness {
     }
 }
 
-/// Binds both addresses and starts to accept.
+/// Binds all addresses and starts to accept.
 pub(super) fn bind(
     settings: &Settings,
     world: &World,
     metrics: &Metrics,
     graph: &Graph,
     files: Files,
+    encryption: Option<&Encryption>,
 ) -> Result<Listeners, BootError> {
     let server = &settings.server;
     let limits = Limits::new(&limit_config(&settings.limits), world);
+    let proxies = TrustedProxies::new(&server.trusted_proxies, server.forwarded_header);
     let surface = Surface {
         world: world.clone(),
         metrics: metrics.clone(),
         origins: Origins::new(&server.allowed_origins)?,
         limits: Some(limits.clone()),
+        proxies: proxies.clone(),
     };
     let unlimited = Surface {
         limits: None,
@@ -121,14 +120,20 @@ pub(super) fn bind(
     let readiness: Arc<dyn Readiness> = Arc::new(NodeReadiness(graph.clone()));
     samples::of_node(metrics, Arc::clone(&readiness), server.max_connections);
     let gate = ConnectionGate::new(server.max_connections);
-    let (public, admin) = (open(server.listen)?, open(server.admin_listen)?);
     let silence = Duration::from_secs(settings.sync.heartbeat_timeout_secs);
-    drop_who_takes_nothing(&public, silence)?;
-    let address = |l: &TcpListener| l.local_addr().map_err(io_error("cannot tell an address"));
-    let (public_address, admin_address) = (address(&public)?, address(&admin)?);
+    let open = |address| listener::open(address, silence);
+    // All are bound before one accepts.
+    let (public, admin) = (open(server.listen)?, open(server.admin_listen)?);
+    let internal = server.internal_listen.map(open).transpose()?;
     let workers = match server.workers {
         0 => available_parallelism().map_or(1, usize::from),
         n => n,
+    };
+    let idle = Duration::from_secs(server.idle_connection_secs);
+    let door = |encrypted: bool, places| Door {
+        encryption: encryption.filter(|_| encrypted).cloned(),
+        places,
+        proxies: proxies.clone(),
     };
 
     let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
@@ -145,89 +150,67 @@ pub(super) fn bind(
             .configure(ws::routes)
             .configure(openapi::routes)
     };
-    let tls = tls::acceptor(server)?;
-    let idle = Duration::from_secs(server.idle_connection_secs);
-    let of_networks = Places::new(settings.limits.ip_connections);
-    let builder = ServerBuilder::default();
-    let stopping = builder.graceful_shutdown_signal();
-    let public = builder
-        .workers(workers)
-        .disable_signals()
-        .max_concurrent_connections((files.requests / workers).max(1))
-        .shutdown_timeout(server.shutdown_secs)
-        .listen("public", public, move || {
-            let stopping = stopping.clone();
-            let http = app().into_factory().map_err(|e| e.error_response());
-            let http = HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let stopping = stopping.clone();
-                    async move { stopping.notified().await }
-                })
-                .client_disconnect_timeout(Duration::from_secs(1))
-                .local_addr(public_address)
-                .on_connect_ext(Accepted::on_connect)
-                .upgrade(Upgrades::new(app()))
-                .finish(map_config(http, |()| AppConfig::default()));
-            let http = apply_fn_factory(http, move |incoming: Incoming, http| {
-                // Both are made before the connection goes into one of them.
-                let watch = incoming.0.watcher();
-                watch.drive(http.call(incoming), idle)
-            });
-            let (tls, of_networks) = (tls.clone(), of_networks.clone());
-            fn_service(move |io| connection::accept(io, tls.clone(), of_networks.clone()))
-                .and_then(http)
-        })
-        .map_err(|source| BootError::Bind {
-            address: public_address,
-            source,
-        })?
-        .run();
+    let plan = Plan {
+        name: "public",
+        workers,
+        connections: files.requests,
+        door: door(true, Some(Places::new(settings.limits.ip_connections))),
+        idle,
+        shutdown_secs: server.shutdown_secs,
+    };
+    let public = plan.serve(public, move |http| {
+        let http = http.builder().upgrade(Upgrades::new(app()));
+        http.finish(listener::service(app()))
+    })?;
 
-    let admin = HttpServer::new(move || {
+    let (surface, ready) = (unlimited.clone(), Arc::clone(&readiness));
+    let app = move || {
+        stack::app(&surface)
+            .app_data(web::Data::from(Arc::clone(&ready)))
+            .configure(health::routes)
+            .configure(health::metrics_route)
+    };
+    let plan = Plan {
+        name: "admin",
+        workers: 1,
+        connections: files::ADMIN,
+        door: door(server.admin_tls, None),
+        idle,
+        shutdown_secs: 1,
+    };
+    let admin = plan.serve(admin, move |http| {
+        http.builder().finish(listener::service(app()))
+    })?;
+
+    // For other services of the operator's: their routes are registered here.
+    let app = move || {
         stack::app(&unlimited)
             .app_data(web::Data::from(Arc::clone(&readiness)))
             .configure(health::routes)
-            .configure(health::metrics_route)
-    })
-    .workers(1)
-    .max_connections(files::ADMIN)
-    .disable_signals()
-    .shutdown_timeout(1)
-    .listen(admin)
-    .map_err(|source| BootError::Bind {
-        address: admin_address,
-        source,
-    })?
-    .run();
+    };
+    let plan = Plan {
+        name: "internal",
+        workers,
+        connections: files::INTERNAL,
+        door: door(server.internal_tls, None),
+        idle,
+        shutdown_secs: server.shutdown_secs,
+    };
+    let serve = |internal| {
+        plan.serve(internal, move |http| {
+            http.builder().finish(listener::service(app()))
+        })
+    };
+    let internal = internal.map(serve).transpose()?;
 
     Ok(Listeners {
-        public: public_address,
-        admin: admin_address,
-        handles: [public.handle(), admin.handle()],
-        servers: [public.fuse(), admin.fuse()],
+        public: public.address,
+        admin: admin.address,
+        internal: internal.as_ref().map(|it| it.address),
+        all: [public, admin].into_iter().chain(internal).collect(),
         limits,
         gate,
     })
-}
-
-fn open(address: SocketAddr) -> Result<TcpListener, BootError> {
-    let bind = || {
-        let listener = TcpListener::bind(address)?;
-        // It listens already; this is how the number is changed.
-        rustix::net::listen(&listener, BACKLOG)?;
-        Ok(listener)
-    };
-    bind().map_err(|source| BootError::Bind { address, source })
-}
-
-/// Has the system end connections whose peers have taken nothing of what waits for them for so
-/// long. The server itself cannot: it hears of such a socket only when there is room to write.
-fn drop_who_takes_nothing(listener: &TcpListener, silence: Duration) -> Result<(), BootError> {
-    let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
-    // What is accepted takes over the listener's options.
-    rustix::net::sockopt::set_tcp_user_timeout(listener, millis)
-        .map_err(io::Error::from)
-        .map_err(io_error("cannot set TCP_USER_TIMEOUT"))
 }
 
 fn socket_parts(
@@ -270,11 +253,10 @@ impl Listeners {
     /// Serves until a listener fails.
     pub(super) async fn serve(&mut self) -> Result<(), BootError> {
         let mut sweep = tokio::time::interval(SWEEP);
-        let [public, admin] = &mut self.servers;
+        let mut ends = select_all(self.all.iter_mut().map(|it| &mut it.server));
         let ended: io::Result<()> = loop {
             tokio::select! {
-                result = &mut *public => break result,
-                result = &mut *admin => break result,
+                (result, _, _) = &mut ends => break result,
                 _ = sweep.tick() => self.limits.sweep(),
             }
         };
@@ -283,9 +265,10 @@ impl Listeners {
 
     /// Stops accepting, and waits for the requests and sockets in progress.
     pub(super) async fn stop(self) {
-        let stopping = join_all(self.handles.map(|handle| handle.stop(true)));
+        let stopping = join_all(self.all.iter().map(|it| it.handle.stop(true)));
         // The servers' own futures do the work; one that failed before has ended.
-        let running = self.servers.into_iter().filter(|it| !it.is_terminated());
+        let servers = self.all.into_iter().map(|it| it.server);
+        let running = servers.filter(|it| !it.is_terminated());
         join(stopping, join_all(running)).await;
     }
 }

@@ -5,22 +5,27 @@
 //! the HTTP worker where the user arrived, its sockets beside it.
 
 mod backup;
+mod certificate;
+mod check;
 #[cfg(feature = "faults")]
 mod faults;
 mod files;
 mod graph;
+mod listener;
 mod listeners;
 mod samples;
 mod tls;
 mod unclean;
 
 pub use backup::{backup, renew_epochs, restore};
+pub use check::{check, check_strictly};
 
 use std::{
     fmt::Write as _,
     fs,
     io::{self, Write as _},
     path::Path,
+    pin::pin,
     process::ExitCode,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -30,6 +35,7 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
 };
+use tracing::field;
 
 use crate::{
     actors::{Graph, session::Drain, sync::Flush},
@@ -37,7 +43,7 @@ use crate::{
         clock::{EntropyError, World},
         error::FieldError,
     },
-    settings::{self, Settings, Synchronous},
+    settings::{self, Finding, Settings, Synchronous},
     store::{
         BackupError, DataLock, Database, HintsError, KeysError, LockError, MasterKey, OpenError,
         Store, StoreConfig, StoreError, StoreMetrics,
@@ -45,6 +51,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 use files::Files;
+use tls::Tls;
 use unclean::Unclean;
 
 /// Why the server did not start, or stopped with an error.
@@ -74,6 +81,9 @@ pub enum BootError {
     /// A setting that only shows itself here.
     #[error("{0}")]
     Setting(#[from] FieldError),
+    /// What the settings ask for cannot be had from this machine and its files.
+    #[error("{}", sentence(.0, "; "))]
+    Findings(Vec<Finding>),
     /// An address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -92,6 +102,12 @@ pub enum BootError {
     },
 }
 
+/// All that was found, in one text.
+fn sentence(found: &[Finding], between: &str) -> String {
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    found.join(between)
+}
+
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
     move |source| BootError::Io { what, source }
 }
@@ -101,7 +117,7 @@ fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
 pub fn serve(settings: &Settings) -> ExitCode {
     keep_files_private();
     finish(with_store_runtime(|runtime| {
-        let files = Files::plan(settings.server.max_connections, &settings.database)?;
+        let files = Files::plan(settings).map_err(|it| BootError::Findings(vec![it]))?;
         let run = run(settings, files, runtime.handle().clone());
         actix_rt::System::new().block_on(run)
     }))
@@ -255,16 +271,21 @@ async fn serve_store(
             .await?
             .with_access_life(graph::seconds(settings.auth.access_token_secs)),
     );
+    let tls = Tls::open(&settings.server, world, metrics, runtime).await?;
     let graph = graph::start(settings, world, metrics, store, secrets, runtime).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("cannot hear SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io_error("cannot hear SIGINT"))?;
-    let mut listeners = listeners::bind(settings, world, metrics, &graph, files)?;
+    let hangup = signal(SignalKind::hangup()).map_err(io_error("cannot hear SIGHUP"))?;
+    let encryption = tls.as_ref().map(|tls| &tls.encryption);
+    let mut listeners = listeners::bind(settings, world, metrics, &graph, files, encryption)?;
     announce(settings, &listeners)?;
+    let mut certificate = pin!(tls::keep(tls, hangup));
 
     let stopped = tokio::select! {
         result = listeners.serve() => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        never = &mut certificate => match never {},
     };
     // A second signal ends the wait.
     tokio::select! {
@@ -272,6 +293,7 @@ async fn serve_store(
         () = drain(&graph, listeners, Duration::from_secs(settings.server.shutdown_secs) * 3 / 4) => {}
         _ = terminate.recv() => tracing::warn!("stopped without finishing the drain"),
         _ = interrupt.recv() => tracing::warn!("stopped without finishing the drain"),
+        never = &mut certificate => match never {},
     }
     // It says where a server listens; none does any more.
     let _ = fs::remove_file(settings.data_dir.join(LISTEN_FILE));
@@ -286,23 +308,33 @@ const FLUSH_BUDGET: Duration = Duration::from_secs(5);
 const LISTEN_FILE: &str = "listen.json";
 
 fn announce(settings: &Settings, listeners: &listeners::Listeners) -> Result<(), BootError> {
+    let server = &settings.server;
     let (public, admin) = (listeners.public, listeners.admin);
-    let scheme = match settings.server.tls_cert_file {
-        Some(_) => "https",
-        None => "http",
-    };
-    let addresses = serde_json::json!({ "listen": public, "admin_listen": admin }).to_string();
-    write_whole(&settings.data_dir.join(LISTEN_FILE), &addresses)
+    let scheme = |has_tls| if has_tls { "https" } else { "http" };
+    let mut addresses = serde_json::json!({ "listen": public, "admin_listen": admin });
+    if let Some(internal) = listeners.internal {
+        addresses["internal_listen"] = serde_json::json!(internal);
+    }
+    write_whole(&settings.data_dir.join(LISTEN_FILE), &addresses.to_string())
         .map_err(io_error("cannot write listen.json"))?;
-    tracing::info!(%public, %admin, "ready");
+    tracing::info!(%public, %admin, internal = listeners.internal.map(field::display), "ready");
+    let api = scheme(server.tls_cert_file.is_some());
     let mut text = format!(
-        "listen-stream is ready\n  API      {scheme}://{public}   (browse it: {scheme}://{public}/v1/docs/)\n  \
-         metrics  http://{admin}/metrics\n  data     {}\n",
-        settings.data_dir.display()
+        "listen-stream is ready\n  API      {api}://{public}   (browse it: {api}://{public}/v1/docs/)\n  \
+         metrics  {}://{admin}/metrics\n",
+        scheme(server.admin_tls)
     );
+    // Writing to a String cannot fail.
+    if let Some(internal) = listeners.internal {
+        let _ = writeln!(
+            text,
+            "  internal {}://{internal}",
+            scheme(server.internal_tls)
+        );
+    }
+    let _ = writeln!(text, "  data     {}", settings.data_dir.display());
     if settings.sms.provider == settings::SmsProvider::Console {
         let log = graph::sms_log(settings);
-        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "  codes    {} (the development SMS provider)",

@@ -1,114 +1,204 @@
-//! The certificate and its key, read once at the start.
+//! The certificate in force: read at the start, and again when its files change.
+//!
+//! Owns when they are looked at and what is said of it. What changed is taken for the handshakes to
+//! come; open connections stay as they are. A pair that cannot be used changes nothing but the log
+//! and a count. Files are read on the store's threads: reading blocks, and an arbiter must not.
 
-use std::{path::Path, sync::Arc};
+use std::{convert::Infallible, future::pending, io, time::Duration};
 
-use rustls::{
-    ServerConfig,
-    crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio::{
+    runtime::Handle,
+    signal::unix::Signal,
+    time::{MissedTickBehavior, interval},
+};
 
-use crate::{domain::error::FieldError, settings::Server};
+use super::{
+    BootError,
+    certificate::{Pair, PemFiles, Validity},
+    io_error, sentence,
+};
+use crate::{
+    domain::clock::World,
+    http::transport::Encryption,
+    settings::{Finding, Server},
+    telemetry::metrics::Metrics,
+};
 
-const CERT: &str = "server.tls_cert_file";
-const KEY: &str = "server.tls_key_file";
-
-/// What accepts TLS, if the settings name files for it.
-///
-/// # Errors
-/// [`FieldError`] of the setting whose file cannot be used.
-pub(super) fn acceptor(server: &Server) -> Result<Option<TlsAcceptor>, FieldError> {
-    let (Some(cert), Some(key)) = (&server.tls_cert_file, &server.tls_key_file) else {
-        return Ok(None);
-    };
-    let (certs, key) = (read_certs(cert)?, read_key(key)?);
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|e| FieldError::new(CERT, e.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(certs, key)
-        .map_err(|e| FieldError::new(KEY, format!("does not go with {CERT}: {e}")))?;
-    // Sockets are opened over HTTP/1.1; everything else may use either.
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
 }
 
-fn read_certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, FieldError> {
-    let certs: Result<Vec<_>, pem::Error> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    match certs {
-        Ok(certs) if certs.is_empty() => Err(unusable(CERT, path, "no certificate in it")),
-        Ok(certs) => Ok(certs),
-        Err(e) => Err(unusable(CERT, path, &e.to_string())),
-    }
+const TAKEN: ResultLabels = ResultLabels { result: "ok" };
+const REFUSED: ResultLabels = ResultLabels { result: "failed" };
+
+#[derive(Debug, Clone, Default)]
+struct TlsMetrics {
+    reloads: Family<ResultLabels, Counter>,
+    expiry: Gauge,
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FieldError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|e| unusable(KEY, path, &e.to_string()))
-}
-
-fn unusable(key: &str, path: &Path, why: &str) -> FieldError {
-    FieldError::new(key, format!("{}: {why}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, net::Ipv4Addr, path::PathBuf};
-
-    use super::*;
-
-    fn server(cert: Option<&Path>, key: Option<&Path>) -> Server {
-        let address = (Ipv4Addr::LOCALHOST, 0).into();
-        Server {
-            listen: address,
-            admin_listen: address,
-            workers: 0,
-            max_connections: 1,
-            idle_connection_secs: 1,
-            tls_cert_file: cert.map(PathBuf::from),
-            tls_key_file: key.map(PathBuf::from),
-            shutdown_secs: 1,
-            allowed_origins: Vec::new(),
-            allow_plain_http_beyond_loopback: false,
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            path
-        };
-        let pair = |name: &str| {
-            let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-            (
-                write(&format!("{name}.crt"), &made.cert.pem()),
-                write(&format!("{name}.key"), &made.signing_key.serialize_pem()),
-            )
-        };
-        let ((cert, key), (_, other)) = (pair("one"), pair("two"));
-        let (empty, none) = (write("empty", ""), folder.path().join("none"));
-        let refused = |cert, key| acceptor(&server(Some(cert), Some(key))).err().unwrap();
-        assert!(
-            acceptor(&server(Some(&cert), Some(&key)))
-                .unwrap()
-                .is_some()
+impl TlsMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        let it = Self::default();
+        // Both are there from the start, so that a first failure is seen as a change.
+        it.reloads.get_or_create(&TAKEN).inc_by(0);
+        it.reloads.get_or_create(&REFUSED).inc_by(0);
+        registry.register(
+            "tls_reloads",
+            "Changes of the certificate's files that were noticed",
+            it.reloads.clone(),
         );
-        assert!(acceptor(&server(None, None)).unwrap().is_none());
-        for (cert, key, field) in [
-            (&none, &key, CERT),
-            (&empty, &key, CERT),
-            (&key, &key, CERT),
-            (&cert, &none, KEY),
-            (&cert, &empty, KEY),
-            (&cert, &cert, KEY),
-            (&cert, &other, KEY),
-        ] {
-            let error = refused(cert, key);
-            assert_eq!(error.field, field, "{error}");
+        registry.register(
+            "tls_certificate_expiry_timestamp_seconds",
+            "When the certificate in force expires, in seconds since 1970",
+            it.expiry.clone(),
+        );
+        it
+    }
+}
+
+/// The certificate in force and its files.
+pub(super) struct Tls {
+    /// What listeners encrypt with.
+    pub encryption: Encryption,
+    files: PemFiles,
+    every: Duration,
+    /// What the files held when they were last taken or refused.
+    judged: [u8; 32],
+    /// What they held when they were last looked at, if that cannot be used and may not be whole.
+    suspect: Option<[u8; 32]>,
+    metrics: TlsMetrics,
+    world: World,
+    threads: Handle,
+}
+
+/// Why the files are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Time,
+    Signal,
+}
+
+type Look = ([u8; 32], Result<Pair, Vec<Finding>>);
+
+impl Tls {
+    /// Reads the files that the settings name, if they do.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub(super) async fn open(
+        server: &Server,
+        world: &World,
+        metrics: &Metrics,
+        threads: &Handle,
+    ) -> Result<Option<Self>, BootError> {
+        let Some(files) = PemFiles::of(server) else {
+            return Ok(None);
+        };
+        let (judged, pair) = look(threads, files.clone()).await?;
+        let pair = pair.map_err(BootError::Findings)?;
+        let metrics = metrics.register(TlsMetrics::register);
+        let it = Self {
+            encryption: Encryption::new(pair.config),
+            files,
+            every: Duration::from_millis(server.tls_check_ms),
+            judged,
+            suspect: None,
+            metrics,
+            world: world.clone(),
+            threads: threads.clone(),
+        };
+        it.tell_validity(pair.validity);
+        Ok(Some(it))
+    }
+
+    /// Takes what is new, at each look.
+    async fn watch(mut self, mut hangup: Signal) -> Infallible {
+        let mut ticks = interval(self.every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let cause = tokio::select! {
+                _ = ticks.tick() => Cause::Time,
+                Some(()) = hangup.recv() => Cause::Signal,
+            };
+            match look(&self.threads, self.files.clone()).await {
+                Ok(look) => self.judge(look, cause),
+                // The threads are gone: so is the server.
+                Err(error) => tracing::warn!(%error, "the certificate's files were not read"),
+            }
         }
     }
+
+    fn judge(&mut self, (digest, pair): Look, cause: Cause) {
+        let suspect = self.suspect.take();
+        let is_known = digest == self.judged;
+        if is_known && cause == Cause::Time {
+            return;
+        }
+        match pair {
+            Ok(_) if is_known => {
+                tracing::info!("SIGHUP: the certificate's files have not changed");
+            }
+            Ok(pair) => {
+                self.encryption.replace(pair.config);
+                self.judged = digest;
+                self.metrics.reloads.get_or_create(&TAKEN).inc();
+                tracing::info!("the certificate's files have changed: new connections get it");
+                self.tell_validity(pair.validity);
+            }
+            // Two files never change at one moment, and may be written piece by piece: what is
+            // there still at the next look is meant.
+            Err(_) if cause == Cause::Time && suspect != Some(digest) => {
+                self.suspect = Some(digest);
+            }
+            Err(found) => {
+                self.judged = digest;
+                self.metrics.reloads.get_or_create(&REFUSED).inc();
+                let problem = sentence(&found, "; ");
+                tracing::warn!(
+                    problem,
+                    "the certificate's files cannot be used: the old one stays"
+                );
+            }
+        }
+    }
+
+    fn tell_validity(&self, validity: Option<Validity>) {
+        let Some(validity) = validity else {
+            self.metrics.expiry.set(0);
+            tracing::warn!("cannot tell when the certificate expires");
+            return;
+        };
+        self.metrics.expiry.set(validity.until.timestamp());
+        if let Some(refusal) = validity.refusal(self.world.now()) {
+            tracing::warn!("clients will refuse {refusal}");
+        }
+    }
+}
+
+/// Keeps the certificate that of its files, and hears SIGHUP, which must not end the server, also
+/// where there are none.
+pub(super) async fn keep(tls: Option<Tls>, mut hangup: Signal) -> Infallible {
+    if let Some(tls) = tls {
+        return tls.watch(hangup).await;
+    }
+    while hangup.recv().await.is_some() {
+        tracing::info!("SIGHUP: there is no certificate to read again");
+    }
+    pending().await
+}
+
+async fn look(threads: &Handle, files: PemFiles) -> Result<Look, BootError> {
+    let look = move || {
+        let content = files.read();
+        (content.digest(), content.pair())
+    };
+    let look = threads.spawn_blocking(look).await.map_err(io::Error::other);
+    look.map_err(io_error("cannot read the certificate's files"))
 }

@@ -1,14 +1,17 @@
-//! `config check`: are the settings good, and what is in force?
+//! `config check`: would they serve, and what is in force?
 
 use std::{io::Write, process::ExitCode};
 
-use crate::settings::{Overrides, Settings};
+use crate::{
+    boot,
+    settings::{Overrides, Settings},
+};
 
 use super::{FAILURE, USAGE};
 
 /// Prints `ok` and the settings in force to `out`, or all that is wrong with them to `err`.
 pub(super) fn check(overrides: &Overrides, out: &mut impl Write, err: &mut impl Write) -> ExitCode {
-    let (written, code) = match Settings::load(overrides) {
+    let (written, code) = match Settings::load_and(overrides, boot::check_strictly) {
         Ok(settings) => (
             write!(out, "ok\n\n{}", settings.render()),
             ExitCode::SUCCESS,

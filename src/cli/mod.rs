@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     boot,
-    settings::{self, LogFormat, Overrides, Settings},
+    settings::{self, LogFormat, Overrides, Settings, SettingsError},
     tail,
     telemetry::{self, Lines},
 };
@@ -110,7 +110,8 @@ enum ConfigCommand {
         long_about = "Checks all settings as serve would, with the same flags and environment, and \
             changes nothing. Prints every setting in force and who set it: the default, a line of \
             the file, an environment variable or a flag. Secrets are shown as ***. Everything \
-            that is wrong is printed at once.",
+            that is wrong is printed at once, also in what they name: the files of the certificate, \
+            whether it holds today, and whether the system allows so many open files.",
         after_long_help = "\
 Examples:
   listen-stream config check
@@ -201,12 +202,20 @@ fn serve(overrides: &Overrides) -> ExitCode {
     {
         return complain(FAILURE, &error);
     }
-    with_settings(overrides, boot::serve)
+    with(Settings::load_and(overrides, boot::check), boot::serve)
 }
 
-/// Loads the settings and starts logging, which every command of the server needs first.
+/// Loads the settings, which every command of the server needs first.
 fn with_settings(overrides: &Overrides, work: impl FnOnce(&Settings) -> ExitCode) -> ExitCode {
-    let settings = match Settings::load(overrides) {
+    with(Settings::load(overrides), work)
+}
+
+/// Starts logging, and works.
+fn with(
+    settings: Result<Settings, SettingsError>,
+    work: impl FnOnce(&Settings) -> ExitCode,
+) -> ExitCode {
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return complain(USAGE, &error),
     };

@@ -3,8 +3,8 @@
 //! The server below bounds the first head of a connection and the pause between two requests of
 //! HTTP/1.1, and nothing else: a second head may dribble in for ever, and a connection of HTTP/2 need
 //! not ask for anything. So each connection is looked at from outside: one that had no request for a
-//! while is closed, and a network has so many at most. A connection that became a device's socket is
-//! none of this any more.
+//! while is closed, and a network has so many at most; a trusted proxy's connections are those of many
+//! callers, and are not counted. A connection that became a socket is none of this any more.
 
 use std::{
     cell::Cell,
@@ -27,13 +27,13 @@ use actix_web::{
     middleware::Next,
 };
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use super::{
     limit::network,
     places::{Place, Places},
-    transport::Transport,
+    transport::{Encryption, Transport},
 };
+use crate::domain::forwarded::TrustedProxies;
 
 /// How long the handshake of TLS may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -46,8 +46,33 @@ pub type Incoming = (Accepted, Protocol, Option<SocketAddr>);
 pub struct Accepted {
     io: Transport,
     activity: Rc<Activity>,
-    /// Among the connections of its network that speak HTTP.
-    _place: Place<IpAddr>,
+    /// Among the connections of its network that speak HTTP, where those are counted.
+    _place: Option<Place<IpAddr>>,
+}
+
+/// How connections come in at one listener; clones share the counts.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// With what they are encrypted, if they are.
+    pub encryption: Option<Encryption>,
+    /// How many each network may have, if that is bounded.
+    pub places: Option<Places<IpAddr>>,
+    /// Who may have more.
+    pub proxies: TrustedProxies,
+}
+
+impl Door {
+    /// A place for one more connection of `peer`, where they are counted.
+    fn enter(&self, peer: Option<IpAddr>) -> io::Result<Option<Place<IpAddr>>> {
+        let is_proxy = peer.is_some_and(|peer| self.proxies.trusts(peer));
+        match &self.places {
+            Some(places) if !is_proxy => match places.enter(network(peer)) {
+                Some(place) => Ok(Some(place)),
+                None => Err(io::ErrorKind::ConnectionRefused.into()),
+            },
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Requests of one connection.
@@ -91,19 +116,15 @@ impl Drop for Busy {
 ///
 /// # Errors
 /// When the peer is gone, its network has all its places, or it speaks no TLS or takes too long.
-pub async fn accept(
-    io: TcpStream,
-    tls: Option<TlsAcceptor>,
-    places: Places<IpAddr>,
-) -> Result<Incoming, DispatchError> {
+pub async fn accept(io: TcpStream, door: Door) -> Result<Incoming, DispatchError> {
     let peer = io.peer_addr().ok();
-    let place = places.enter(network(peer.map(|peer| peer.ip())));
-    let place = place.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+    let place = door.enter(peer.map(|peer| peer.ip()))?;
     // Small pushes would wait for acknowledgements of the network.
     io.set_nodelay(true)?;
-    let (io, protocol) = match tls {
+    let (io, protocol) = match door.encryption {
         None => (Transport::Tcp(io), Protocol::Http1),
-        Some(tls) => {
+        Some(encryption) => {
+            let tls = encryption.acceptor();
             let late = |_| DispatchError::from(io::Error::from(io::ErrorKind::TimedOut));
             let io = timeout(HANDSHAKE, tls.accept(io)).await.map_err(late)??;
             let protocol = match io.get_ref().1.alpn_protocol() {
@@ -167,7 +188,7 @@ impl Watcher {
 }
 
 /// Marks the connection as in use for as long as a request is answered, unless it came too fast: such
-/// requests are no reason to keep it. For `middleware::from_fn`.
+/// requests are no reason to keep it; and for ever where it becomes something else than HTTP. For `middleware::from_fn`.
 ///
 /// # Errors
 /// Whatever the service behind it fails with.
@@ -180,6 +201,10 @@ pub async fn busy<B: MessageBody + 'static>(
     let answer = next.call(req).await;
     if let (Some(busy), Ok(answer)) = (&mut busy, &answer) {
         busy.too_fast = answer.status() == StatusCode::TOO_MANY_REQUESTS;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // What comes next is no request: whoever speaks it bounds it.
+            busy.of.in_progress.set(busy.of.in_progress.get() + 1);
+        }
     }
     answer
 }

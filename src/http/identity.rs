@@ -1,11 +1,14 @@
 //! Login, tokens, and a user's devices.
 
+use std::net::IpAddr;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
+    client::ClientAddress,
     error::{self, ApiError},
     extract::{Actors, Authed, deadline, refuse_when_draining},
     headers::IDEMPOTENCY_KEY,
@@ -178,17 +181,17 @@ async fn send_code(graph: &Graph, body: NewCode) -> Result<HttpResponse, ApiErro
 pub(super) async fn log_in(
     graph: Actors,
     metrics: web::Data<Metrics>,
-    req: HttpRequest,
+    ClientAddress(ip): ClientAddress,
     Json(body): Json<NewSession>,
 ) -> Result<HttpResponse, ApiError> {
-    let answer = open_session(&graph, &req, body).await;
+    let answer = open_session(&graph, ip, body).await;
     metrics.auth.logins.inc(error::result(&answer, "opened"));
     answer
 }
 
 async fn open_session(
     graph: &Graph,
-    req: &HttpRequest,
+    ip: Option<IpAddr>,
     body: NewSession,
 ) -> Result<HttpResponse, ApiError> {
     let phone = body.phone.clone();
@@ -197,7 +200,7 @@ async fn open_session(
         code: body.code,
         device: body.device,
         replace: body.replace_device_id,
-        ip: req.peer_addr().map(|a| a.ip()),
+        ip,
     };
     match graph.login.ask(&phone, ask, deadline(graph)).await?? {
         LogInReply::Opened(opened) => {

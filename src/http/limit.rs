@@ -1,7 +1,7 @@
 //! How often one address and one user may ask.
 //!
-//! Owns the buckets of this process. An address counts as the peer of the connection says; an IPv6
-//! caller owns a whole /64, so that is what counts. Buckets that are full again are forgotten, by
+//! Owns the buckets of this process. An address is the client's (`client.rs`); an IPv6 caller owns a
+//! whole /64, so that is what counts. Buckets that are full again are forgotten, by
 //! [`Limits::sweep`] each minute and whenever [`SWEEP_EVERY`] checks have passed, so that memory
 //! follows the callers of the last moments and not all that ever were.
 
@@ -33,10 +33,11 @@ use governor::{
 };
 
 use super::{
+    client,
     error::ApiError,
     headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
 };
-use crate::domain::{clock::World, ids::UserId};
+use crate::domain::{clock::World, forwarded::TrustedProxies, ids::UserId};
 
 /// So many checks may pass before a limiter forgets full buckets by itself.
 pub const SWEEP_EVERY: u32 = 65_536;
@@ -184,16 +185,20 @@ struct Shared {
 
 /// The limiters of a process; clones share the buckets. Also the middleware for addresses.
 #[derive(Debug, Clone)]
-pub struct Limits(Arc<Shared>);
+pub struct Limits {
+    shared: Arc<Shared>,
+    /// In front of those who call.
+    proxies: TrustedProxies,
+}
 
 impl Limits {
-    /// Makes empty buckets; time is `world`'s.
+    /// Makes empty buckets; time is `world`'s. No proxy is trusted.
     #[must_use]
     pub fn new(config: &LimitConfig, world: &World) -> Self {
         let c = config;
         let second = |rate, burst| Quota::per_second(at_least_one(rate)).allow_burst(burst);
         let minute = |rate, burst| Quota::per_minute(at_least_one(rate)).allow_burst(burst);
-        Self(Arc::new(Shared {
+        let shared = Shared {
             ip: Limiter::new(
                 "ip",
                 second(c.ip_per_second, at_least_one(c.ip_burst)),
@@ -209,7 +214,17 @@ impl Limits {
                 second(c.user_per_second, at_least_one(c.user_burst)),
                 world,
             ),
-        }))
+        };
+        Self {
+            shared: Arc::new(shared),
+            proxies: TrustedProxies::none(),
+        }
+    }
+
+    /// The same buckets, with what `proxies` say of addresses.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Counts a request of `user`, and leaves what is left in `req` for the answer's headers.
@@ -217,22 +232,24 @@ impl Limits {
     /// # Errors
     /// `rate_limited` when the user is over the rate.
     pub fn check_user(&self, req: &HttpRequest, user: UserId) -> Result<(), ApiError> {
-        let (snapshot, outcome) = self.0.user.check(&user);
+        let (snapshot, outcome) = self.shared.user.check(&user);
         req.extensions_mut().insert(snapshot);
         outcome.map_err(|wait| refusal("user", wait))
     }
 
     /// Forgets the buckets that are full again, and gives their memory back.
     pub fn sweep(&self) {
-        self.0.ip.sweep();
-        self.0.auth.sweep();
-        self.0.user.sweep();
+        self.shared.ip.sweep();
+        self.shared.auth.sweep();
+        self.shared.user.sweep();
     }
 
     /// How many buckets are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.ip.buckets.len() + self.0.auth.buckets.len() + self.0.user.buckets.len()
+        self.shared.ip.buckets.len()
+            + self.shared.auth.buckets.len()
+            + self.shared.user.buckets.len()
     }
 
     /// Whether no bucket is remembered.
@@ -242,8 +259,8 @@ impl Limits {
     }
 
     fn check_peer(&self, req: &ServiceRequest) -> (Snapshot, Result<(), ApiError>) {
-        let ip = network(req.peer_addr().map(|a| a.ip()));
-        let (snapshot, outcome) = self.0.ip.check(&ip);
+        let ip = network(client::address(req.head(), &self.proxies));
+        let (snapshot, outcome) = self.shared.ip.check(&ip);
         if let Err(wait) = outcome {
             return (snapshot, Err(refusal("ip", wait)));
         }
@@ -251,7 +268,7 @@ impl Limits {
         if !req.match_info().as_str().starts_with(AUTH_PREFIX) {
             return (snapshot, Ok(()));
         }
-        let (snapshot, outcome) = self.0.auth.check(&ip);
+        let (snapshot, outcome) = self.shared.auth.check(&ip);
         (snapshot, outcome.map_err(|wait| refusal("auth", wait)))
     }
 }

@@ -18,7 +18,10 @@ use super::{
     limit::{LimitConfig, Limits},
     request_id::RequestIds,
 };
-use crate::{domain::clock::World, telemetry::metrics::Metrics};
+use crate::{
+    domain::{clock::World, forwarded::TrustedProxies},
+    telemetry::metrics::Metrics,
+};
 
 /// What the layers need.
 #[derive(Debug, Clone)]
@@ -29,13 +32,15 @@ pub struct Surface {
     pub metrics: Metrics,
     /// The pages that may call.
     pub origins: Origins,
-    /// The limiters; none on the admin listener.
+    /// The limiters; none on the admin and the internal listener.
     pub limits: Option<Limits>,
+    /// Who is believed about whose requests they are.
+    pub proxies: TrustedProxies,
 }
 
 /// An application with every layer and the 404 and 405 answers; the caller adds data and routes.
 ///
-/// The metrics, the origins and the limits are in its data, as [`web::Data`] each.
+/// The metrics, the origins, the limits and the trusted proxies are in its data, as [`web::Data`] each.
 pub fn app(
     surface: &Surface,
 ) -> App<
@@ -50,7 +55,9 @@ pub fn app(
     let limits = surface.limits.clone();
     let limited = limits.is_some();
     let limits = limits.unwrap_or_else(|| Limits::new(&LimitConfig::default(), &surface.world));
+    let limits = limits.behind(surface.proxies.clone());
     let app = App::new()
+        .app_data(web::Data::new(surface.proxies.clone()))
         .app_data(web::Data::new(surface.metrics.clone()))
         .app_data(web::Data::new(surface.origins.clone()))
         .app_data(web::Data::new(limits.clone()));

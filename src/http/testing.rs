@@ -22,6 +22,7 @@ use crate::{
     domain::{
         clock::{Clock, Entropy, EntropyError, System, World},
         error::ErrorCode,
+        forwarded::TrustedProxies,
     },
     telemetry::metrics::Metrics,
 };
@@ -76,6 +77,7 @@ pub fn server(routes: fn(&mut ServiceConfig)) -> Server {
             metrics: Metrics::new(),
             origins: Origins::new(&["https://app.example.com"]).unwrap(),
             limits: Some(Limits::new(&LimitConfig::default(), &world)),
+            proxies: TrustedProxies::none(),
             world,
         },
         hands,

@@ -4,6 +4,7 @@ use std::{
     io,
     os::fd::AsFd,
     pin::Pin,
+    sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,7 +12,34 @@ use std::{
 use actix_codec::{AsyncRead, AsyncWrite, ReadBuf};
 use actix_rt::net::TcpStream;
 use rustix::net::sockopt;
-use tokio_rustls::server::TlsStream;
+use rustls::ServerConfig;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// What connections are encrypted with from now on; clones share it. Those that are open keep what
+/// they began with.
+#[derive(Debug, Clone)]
+pub struct Encryption(Arc<RwLock<Arc<ServerConfig>>>);
+
+impl Encryption {
+    /// Begins with `config`.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(config))))
+    }
+
+    /// Goes on with `config`. Sessions of before are not resumed: they would go on without having
+    /// seen the new certificate.
+    pub fn replace(&self, config: ServerConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// What makes the next handshake.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let config = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        TlsAcceptor::from(Arc::clone(&config))
+    }
+}
 
 /// An open connection.
 pub enum Transport {

@@ -44,8 +44,33 @@ pub enum ProblemKind {
     Conflict,
     /// Must be set here and is not.
     Missing,
-    /// The file that should hold the secret cannot be read.
+    /// The file that it names cannot be read.
     UnreadableFile,
+}
+
+/// What is wrong with one setting, before anybody asked who set it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The setting.
+    pub key: &'static str,
+    /// What kind of problem it is.
+    pub kind: ProblemKind,
+    /// What is there.
+    pub found: String,
+    /// What should be there.
+    pub expected: String,
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            key,
+            found,
+            expected,
+            kind: _,
+        } = self;
+        write!(f, "{key}: found {found}, expected {expected}")
+    }
 }
 
 /// One setting that cannot be taken, and why. Never holds the value of a secret.

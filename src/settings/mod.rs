@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use error::{Origin, Problem, ProblemKind, SettingsError};
+pub use error::{Finding, Origin, Problem, ProblemKind, SettingsError};
 pub use reader::Effective;
 pub use secret::Secret;
 pub use sections::{
@@ -100,6 +100,19 @@ impl Settings {
     /// [`SettingsError`] with everything that is wrong, or the first thing when the file cannot be
     /// read at all.
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
+        Self::load_and(overrides, |_| Vec::new())
+    }
+
+    /// The same, with what `look` finds beyond the settings themselves, such as in the files that
+    /// they name, among what is wrong. Where a setting cannot be taken, `look` is shown its default,
+    /// and what it finds there is passed over.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_and(
+        overrides: &Overrides,
+        look: impl FnOnce(&Self) -> Vec<Finding>,
+    ) -> Result<Self, SettingsError> {
         let Overrides {
             data_dir,
             config,
@@ -122,10 +135,14 @@ impl Settings {
                 layers.put(key.to_owned(), value, Origin::Flag(flag));
             }
         }
-        Self::from_layers(layers, data_dir)
+        Self::from_layers(layers, data_dir, look)
     }
 
-    fn from_layers(layers: Layers, data_dir: &Path) -> Result<Self, SettingsError> {
+    fn from_layers(
+        layers: Layers,
+        data_dir: &Path,
+        look: impl FnOnce(&Self) -> Vec<Finding>,
+    ) -> Result<Self, SettingsError> {
         let mut reader = Reader::new(layers);
         let from = &mut reader;
         let mut settings = Self {
@@ -143,6 +160,11 @@ impl Settings {
         };
         reader.refuse_unknown();
         rules::check(&settings, &mut reader);
+        for it in look(&settings) {
+            if reader.problems.iter().all(|problem| problem.key != it.key) {
+                reader.refuse(it.key, it.kind, it.found, it.expected);
+            }
+        }
         if reader.problems.is_empty() {
             settings.effective = reader.effective;
             Ok(settings)

@@ -163,33 +163,32 @@ impl Reader {
         self.text(key, default, &expected, parse, show)
     }
 
-    /// A list of texts, each of which `accept` takes; between commas in the environment.
-    pub(super) fn list(
+    /// A list of texts, each of which `parse` takes; between commas in the environment.
+    pub(super) fn list<T>(
         &mut self,
         key: &'static str,
         expected: &str,
-        accept: impl Fn(&str) -> bool,
-    ) -> Vec<String> {
+        parse: impl Fn(&str) -> Option<T>,
+        show: impl Fn(&T) -> String,
+    ) -> Vec<T> {
         let parse = |value: &Value| {
-            let items: Vec<String> = match value {
+            let items: Vec<&str> = match value {
                 Value::Env(all) => all
                     .split(',')
-                    .map(|item| item.trim().to_owned())
+                    .map(str::trim)
                     .filter(|item| !item.is_empty())
                     .collect(),
-                Value::List(items) => items
-                    .iter()
-                    .map(|item| text(item).map(str::to_owned))
-                    .collect::<Result<_, _>>()?,
+                Value::List(items) => items.iter().map(text).collect::<Result<_, _>>()?,
                 _ => return Err((ProblemKind::WrongType, found(value))),
             };
-            match items.iter().find(|item| !accept(item)) {
-                Some(bad) => Err((ProblemKind::BadValue, quoted(&shortened(bad)))),
-                None => Ok(items),
-            }
+            let bad = |item: &str| (ProblemKind::BadValue, quoted(&shortened(item)));
+            let items = items.into_iter();
+            items
+                .map(|item| parse(item).ok_or_else(|| bad(item)))
+                .collect()
         };
         self.read(key, Vec::new(), expected, parse, |items| {
-            let items: Vec<String> = items.iter().map(|item| quoted(item)).collect();
+            let items: Vec<String> = items.iter().map(|item| quoted(&show(item))).collect();
             format!("[{}]", items.join(", "))
         })
     }

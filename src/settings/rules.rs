@@ -1,6 +1,6 @@
 //! Rules between settings: what each may be alone, but not together.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
     Settings,
@@ -24,49 +24,100 @@ fn is_local(address: SocketAddr) -> bool {
 }
 
 fn listeners(settings: &Settings, to: &mut Reader) {
+    encryption(settings, to);
     let server = &settings.server;
-    let tls = (&server.tls_cert_file, &server.tls_key_file);
-    let allow = "a loopback address, or server.allow_plain_http_beyond_loopback = true";
-    let certify = "a loopback address, server.tls_cert_file and server.tls_key_file, or \
-                   server.allow_plain_http_beyond_loopback = true";
-    let plain = tls == (&None, &None);
-    for (key, address, plain, expected) in [
-        ("server.listen", server.listen, plain, certify),
-        ("server.admin_listen", server.admin_listen, true, allow),
+    let with_files = "server.tls_cert_file and server.tls_key_file";
+    let certified = server.tls_cert_file.is_some() || server.tls_key_file.is_some();
+    let admin = Some(server.admin_listen);
+    for (key, address, has_tls, by) in [
+        ("server.listen", Some(server.listen), certified, with_files),
+        (
+            "server.admin_listen",
+            admin,
+            server.admin_tls,
+            "server.admin_tls = true",
+        ),
+        (
+            "server.internal_listen",
+            server.internal_listen,
+            server.internal_tls,
+            "server.internal_tls = true",
+        ),
     ] {
-        if plain && !is_local(address) && !server.allow_plain_http_beyond_loopback {
+        let Some(address) = address else { continue };
+        if !has_tls && !is_local(address) && !server.allow_plain_http_beyond_loopback {
             to.refuse(
                 key,
                 ProblemKind::Conflict,
                 format!("{address}, which other machines may reach over plain HTTP"),
-                expected,
+                format!(
+                    "a loopback address, {by}, or server.allow_plain_http_beyond_loopback = true"
+                ),
             );
         }
     }
-    for (key, missing, other) in [
+    for (key, address, other_key, other) in [
+        ("server.admin_listen", admin, "server.listen", server.listen),
         (
-            "server.tls_cert_file",
-            tls.0.is_none() && tls.1.is_some(),
-            "server.tls_key_file",
+            "server.internal_listen",
+            server.internal_listen,
+            "server.listen",
+            server.listen,
         ),
         (
-            "server.tls_key_file",
-            tls.0.is_some() && tls.1.is_none(),
-            "server.tls_cert_file",
+            "server.internal_listen",
+            server.internal_listen,
+            "server.admin_listen",
+            server.admin_listen,
         ),
     ] {
-        if missing {
-            let expected = format!("the path of a PEM file, because {other} is set");
-            to.refuse(key, ProblemKind::Missing, "nothing", expected);
+        let Some(address) = address.filter(|it| collide(*it, other)) else {
+            continue;
+        };
+        let found = if address == other {
+            format!("{address}, which is {other_key} too")
+        } else {
+            format!("{address}, which {other_key}, {other}, takes too")
+        };
+        to.refuse(key, ProblemKind::Conflict, found, "another port");
+    }
+}
+
+/// Whether the system lets only one of two listeners have its address.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    // All addresses of IPv6 are those of IPv4 too.
+    let covers =
+        |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
+}
+
+/// A certificate has its key, and who speaks TLS has a certificate.
+fn encryption(settings: &Settings, to: &mut Reader) {
+    let server = &settings.server;
+    let (cert, key) = (&server.tls_cert_file, &server.tls_key_file);
+    for (name, file, other_name, other) in [
+        ("server.tls_cert_file", cert, "server.tls_key_file", key),
+        ("server.tls_key_file", key, "server.tls_cert_file", cert),
+    ] {
+        if file.is_none() && other.is_some() {
+            let expected = format!("the path of a PEM file, because {other_name} is set");
+            to.refuse(name, ProblemKind::Missing, "nothing", expected);
         }
     }
-    if server.listen == server.admin_listen && server.listen.port() != 0 {
-        to.refuse(
-            "server.admin_listen",
-            ProblemKind::Conflict,
-            format!("{}, which is server.listen too", server.admin_listen),
-            "another port",
-        );
+    let certified = cert.is_some() || key.is_some();
+    for (name, on) in [
+        ("server.admin_tls", server.admin_tls),
+        ("server.internal_tls", server.internal_tls),
+    ] {
+        if on && !certified {
+            to.refuse(
+                name,
+                ProblemKind::Conflict,
+                "true without a certificate",
+                "false, or server.tls_cert_file and server.tls_key_file",
+            );
+        }
     }
 }
 

@@ -5,9 +5,13 @@ use std::{
     path::PathBuf,
 };
 
+use ipnet::IpNet;
 use url::Url;
 
-use crate::settings::reader::Reader;
+use crate::{
+    domain::forwarded::{ForwardedHeader, parse_network},
+    settings::reader::Reader,
+};
 
 /// The listeners and who may talk to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,12 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Where metrics are read; for operators only.
     pub admin_listen: SocketAddr,
+    /// Whether that speaks TLS, with the same certificate.
+    pub admin_tls: bool,
+    /// Where other services ask, if anywhere.
+    pub internal_listen: Option<SocketAddr>,
+    /// Whether that speaks TLS, with the same certificate.
+    pub internal_tls: bool,
     /// Threads that serve; 0 for one a core.
     pub workers: usize,
     /// Sockets that the node holds at a time.
@@ -26,6 +36,12 @@ pub struct Server {
     pub tls_cert_file: Option<PathBuf>,
     /// The certificate's key.
     pub tls_key_file: Option<PathBuf>,
+    /// Milliseconds between two looks whether those files have changed.
+    pub tls_check_ms: u64,
+    /// Peers whose word counts for whom they heard.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where they write it.
+    pub forwarded_header: ForwardedHeader,
     /// How long a shutdown waits for work in progress, in seconds.
     pub shutdown_secs: u64,
     /// Origins of pages that may call the API and open sockets.
@@ -53,17 +69,44 @@ impl Server {
                 |s| s.parse().ok(),
                 ToString::to_string,
             ),
+            admin_tls: from.flag("server.admin_tls", false),
+            internal_listen: from.text(
+                "server.internal_listen",
+                None,
+                "an IP address and a port, such as 127.0.0.1:8082, or \"\"",
+                |s| match s {
+                    "" => Some(None),
+                    s => s.parse().ok().map(Some),
+                },
+                |address| address.map_or_else(String::new, |address| address.to_string()),
+            ),
+            internal_tls: from.flag("server.internal_tls", false),
             workers: from.number("server.workers", 0, &(0..=1024)),
             max_connections: from.number("server.max_connections", 10_000, &(1..=1_000_000)),
             idle_connection_secs: from.number("server.idle_connection_secs", 60, &(1..=3600)),
             tls_cert_file: pem_file(from, "server.tls_cert_file"),
             tls_key_file: pem_file(from, "server.tls_key_file"),
+            tls_check_ms: from.number("server.tls_check_ms", 10_000, &(100..=86_400_000)),
+            trusted_proxies: from.list(
+                "server.trusted_proxies",
+                "addresses of proxies and networks that hold nothing else, such as 10.0.0.7 or \
+                 10.0.0.0/24",
+                parse_network,
+                ToString::to_string,
+            ),
+            forwarded_header: from.choice(
+                "server.forwarded_header",
+                ForwardedHeader::XForwardedFor,
+                &[ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded]
+                    .map(|it| (it.name(), it)),
+            ),
             shutdown_secs: from.number("server.shutdown_secs", 20, &(0..=600)),
             allowed_origins: from.list(
                 "server.allowed_origins",
                 "origins such as https://app.example.com, without a path (and not \"*\": \
                  requests carry credentials)",
-                is_origin,
+                |text| is_origin(text).then(|| text.to_owned()),
+                String::clone,
             ),
             allow_plain_http_beyond_loopback: from
                 .flag("server.allow_plain_http_beyond_loopback", false),
