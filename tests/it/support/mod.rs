@@ -1,6 +1,7 @@
 //! The harness: servers as processes, clients as devices, sockets, and shapes of answers.
 
 pub mod answer;
+pub mod certificate;
 pub mod client;
 pub mod database;
 pub mod dice;

@@ -268,11 +268,21 @@ impl Server {
         &self.addresses.as_ref().expect("the server is up").0
     }
 
+    /// The internal listener's `host:port`, if there is one.
+    pub fn internal_listen(&self) -> Option<String> {
+        let text = std::fs::read_to_string(self.data().join("listen.json")).unwrap();
+        let told: Value = serde_json::from_str(&text).unwrap();
+        Some(told.get("internal_listen")?.as_str()?.to_owned())
+    }
+
     /// A client of the public listener.
     pub fn api(&self) -> Api {
-        let api = Api::new(self.listen(), self.data().join("dev-sms.log"));
-        let has_tls = |(key, _): &(String, String)| key == "server.tls_cert_file";
-        if self.settings.iter().any(has_tls) {
+        self.client(self.listen(), |key, _| key == "server.tls_cert_file")
+    }
+
+    fn client(&self, address: &str, is_tls: impl Fn(&str, &str) -> bool) -> Api {
+        let api = Api::new(address, self.data().join("dev-sms.log"));
+        if self.settings.iter().any(|(key, value)| is_tls(key, value)) {
             api.over_tls()
         } else {
             api
@@ -306,7 +316,17 @@ impl Server {
     /// A client of the admin listener.
     pub fn admin(&self) -> Api {
         let (_, admin) = self.addresses.as_ref().expect("the server is up");
-        Api::new(admin, self.data().join("dev-sms.log"))
+        self.client(admin, |key, value| {
+            (key, value) == ("server.admin_tls", "true")
+        })
+    }
+
+    /// A client of the internal listener, which must be there.
+    pub fn internal(&self) -> Api {
+        let address = self.internal_listen().expect("an internal listener");
+        self.client(&address, |key, value| {
+            (key, value) == ("server.internal_tls", "true")
+        })
     }
 
     /// The `PostgreSQL` database that the server stores in.
