@@ -179,3 +179,6 @@ where
     let app = app.into_factory().map_err(|e: Error| e.error_response());
     map_config(app, |()| AppConfig::default())
 }
+
+#[cfg(test)]
+mod tests;

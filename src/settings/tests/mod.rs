@@ -168,9 +168,17 @@ fn values_of_the_environment_are_read_as_the_setting_needs_them() {
             ("SERVER__LISTEN", "0.0.0.0:80"),
             ("DATABASE__SYNCHRONOUS", "normal"),
             ("REDIS__URL", "redis://cache:6379"),
+            ("SERVER__TRUSTED_PROXIES", "10.0.0.7,2001:db8:1::/48"),
+            ("SERVER__FORWARDED_HEADER", "forwarded"),
         ],
     )
     .load();
+    let shown = settings.render();
+    assert!(
+        shown.contains(r#"server.trusted_proxies = ["10.0.0.7/32", "2001:db8:1::/48"]"#),
+        "{shown}"
+    );
+    assert!(shown.contains(r#"server.forwarded_header = "forwarded""#));
     assert_eq!(
         settings.server.allowed_origins,
         ["https://a.example", "https://b.example"]

@@ -42,7 +42,12 @@ fn bad_words_addresses_and_urls_are_refused() {
     for (name, value) in [
         ("SERVER__LISTEN", "localhost"),
         ("SERVER__ADMIN_LISTEN", "127.0.0.1"),
+        ("SERVER__INTERNAL_LISTEN", "8082"),
         ("SERVER__ALLOWED_ORIGINS", "*"),
+        ("SERVER__TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("SERVER__TRUSTED_PROXIES", "10.0.0.7, 0.0.0.0/0"),
+        ("SERVER__FORWARDED_HEADER", "x-real-ip"),
+        ("SERVER__TLS_CHECK_MS", "99"),
         ("DATABASE__SYNCHRONOUS", "off"),
         ("DATABASE__URL", "mysql://db/x"),
         ("DATABASE__URL", "postgres:"),
@@ -220,6 +225,112 @@ fn with_a_certificate_the_api_may_be_reached_by_others_and_metrics_may_not() {
 }
 
 #[test]
+fn the_other_listeners_may_be_reached_by_others_over_tls_only() {
+    let file = "[server]\ntls_cert_file = \"crt\"\ntls_key_file = \"key\"\n";
+    let (admin, internal) = (
+        ("SERVER__ADMIN_LISTEN", "10.0.0.1:8081"),
+        ("SERVER__INTERNAL_LISTEN", "[2001:db8::1]:8082"),
+    );
+    assert_eq!(
+        case(file, &[admin, internal]).message(),
+        "server.admin_listen: found 10.0.0.1:8081, which other machines may reach over plain HTTP, \
+         expected a loopback address, server.admin_tls = true, or \
+         server.allow_plain_http_beyond_loopback = true \
+         (environment variable LISTEN_STREAM__SERVER__ADMIN_LISTEN)\n\
+         server.internal_listen: found [2001:db8::1]:8082, which other machines may reach over plain \
+         HTTP, expected a loopback address, server.internal_tls = true, or \
+         server.allow_plain_http_beyond_loopback = true \
+         (environment variable LISTEN_STREAM__SERVER__INTERNAL_LISTEN)"
+    );
+    let tls = [
+        ("SERVER__ADMIN_TLS", "true"),
+        ("SERVER__INTERNAL_TLS", "true"),
+    ];
+    let settings = case(file, &[&tls[..], &[admin, internal]].concat()).load();
+    assert_eq!(settings.server.internal_listen.unwrap().port(), 8082);
+    assert_eq!(
+        case("", &tls[..1]).message(),
+        "server.admin_tls: found true without a certificate, expected false, or \
+         server.tls_cert_file and server.tls_key_file \
+         (environment variable LISTEN_STREAM__SERVER__ADMIN_TLS)"
+    );
+    assert_eq!(case("", &tls).kinds().len(), 2);
+}
+
+#[test]
+fn each_listener_has_an_address_of_its_own() {
+    let collide = |listen, admin, internal| {
+        let case = case(
+            "[server]\nallow_plain_http_beyond_loopback = true\n\
+             [sms]\nallow_console_beyond_loopback = true\n",
+            &[
+                ("SERVER__LISTEN", listen),
+                ("SERVER__ADMIN_LISTEN", admin),
+                ("SERVER__INTERNAL_LISTEN", internal),
+            ],
+        );
+        match Settings::load(&case.overrides) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    };
+    let (a, b, c) = ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3");
+    for free in [
+        [a, b, c],
+        [a, b, ""],
+        ["127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"],
+        ["0.0.0.0:0", "0.0.0.0:0", "[::]:0"],
+        [a, "127.0.0.2:1", "[::1]:1"],
+        ["0.0.0.0:1", "[::1]:1", ""],
+    ] {
+        assert_eq!(collide(free[0], free[1], free[2]), "");
+    }
+    for (listeners, named) in [
+        (
+            [a, a, c],
+            "server.admin_listen: found 127.0.0.1:1, which server.listen, ",
+        ),
+        (
+            [a, b, a],
+            "server.internal_listen: found 127.0.0.1:1, which server.listen, ",
+        ),
+        (
+            [a, b, b],
+            "server.internal_listen: found 127.0.0.1:2, which server.admin_listen, ",
+        ),
+        (
+            ["0.0.0.0:1", a, ""],
+            "server.admin_listen: found 127.0.0.1:1, which server.listen, 0.0.0.0:1, takes too",
+        ),
+        (
+            [a, b, "0.0.0.0:2"],
+            "server.internal_listen: found 0.0.0.0:2, which server.admin_listen, ",
+        ),
+        (
+            ["[::]:1", b, a],
+            "server.internal_listen: found 127.0.0.1:1, which server.listen, [::]:1, takes too",
+        ),
+        (
+            ["0.0.0.0:1", "[::]:1", ""],
+            "server.admin_listen: found [::]:1, which server.listen, ",
+        ),
+        (
+            [a, "[::ffff:127.0.0.1]:1", ""],
+            "server.admin_listen: found [::ffff:127.0.0.1]:1, which server.listen, ",
+        ),
+    ] {
+        let said = collide(listeners[0], listeners[1], listeners[2]);
+        // The same address needs no second mention.
+        let short = format!(
+            "{} too",
+            named.replace("which ", "which is ").trim_end_matches(", ")
+        );
+        let found = said.starts_with(named) || said.starts_with(&short);
+        assert!(found && said.lines().count() == 1, "{listeners:?}: {said}");
+    }
+}
+
+#[test]
 fn settings_that_do_not_go_together_are_refused() {
     let narrow = [("SYNC__SEND_QUEUE_BYTES", "65536")];
     assert_eq!(
@@ -275,6 +386,31 @@ fn settings_that_do_not_go_together_are_refused() {
 fn all_that_is_wrong_is_said_at_once() {
     let file = "[sync]\nheartbeat_secs = \"x\"\nnope = 1\n[auth]\nmax_devices = 0\n";
     assert_eq!(case(file, &[("LOG__LEVEL", "loud")]).problems().len(), 4);
+}
+
+#[test]
+fn what_is_found_beyond_the_settings_is_said_among_the_rest() {
+    let finding = |key| Finding {
+        key,
+        kind: ProblemKind::BadValue,
+        found: "that".to_owned(),
+        expected: "this".to_owned(),
+    };
+    let case = case("[server]\nworkers = 2\n[sync]\nidle_secs = 0\n", &[]);
+    let look = |settings: &Settings| {
+        // What cannot be taken is shown as its default.
+        assert_eq!((settings.server.workers, settings.sync.idle_secs), (2, 60));
+        vec![finding("server.workers"), finding("sync.idle_secs")]
+    };
+    let Err(SettingsError::Problems(problems)) = Settings::load_and(&case.overrides, look) else {
+        panic!("no problems");
+    };
+    let said: Vec<_> = problems
+        .iter()
+        .map(|it| (it.key.as_str(), it.found.as_str()))
+        .collect();
+    assert_eq!(said, [("sync.idle_secs", "0"), ("server.workers", "that")]);
+    assert!(matches!(problems[1].origin, Origin::File { line: 2, .. }));
 }
 
 #[test]
