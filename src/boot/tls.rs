@@ -202,3 +202,83 @@ async fn look(threads: &Handle, files: PemFiles) -> Result<Look, BootError> {
     let look = threads.spawn_blocking(look).await.map_err(io::Error::other);
     look.map_err(io_error("cannot read the certificate's files"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::settings::{Overrides, Settings};
+
+    async fn tls(folder: &Path) -> Tls {
+        let mut lines = String::from("[server]\n");
+        for (setting, file) in [("tls_cert_file", "crt"), ("tls_key_file", "key")] {
+            let path = folder.join(file);
+            lines.push_str(&format!("{setting} = \"{}\"\n", path.display()));
+        }
+        fs::write(folder.join("listen-stream.toml"), lines).unwrap();
+        let settings = Settings::load(&Overrides::new(folder)).unwrap();
+        let (world, metrics) = (World::system(), Metrics::new());
+        let tls = Tls::open(&settings.server, &world, &metrics, &Handle::current()).await;
+        tls.unwrap().unwrap()
+    }
+
+    fn write(folder: &Path, half: bool) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let cert = if half { &cert[..cert.len() / 2] } else { &cert };
+        fs::write(folder.join("crt"), cert).unwrap();
+        fs::write(folder.join("key"), key).unwrap();
+    }
+
+    async fn look_once(tls: &mut Tls, cause: Cause) -> (u64, u64) {
+        let seen = look(&tls.threads, tls.files.clone()).await.unwrap();
+        tls.judge(seen, cause);
+        let count = |labels| tls.metrics.reloads.get_or_create(labels).get();
+        (count(&TAKEN), count(&REFUSED))
+    }
+
+    #[tokio::test]
+    async fn what_may_be_half_written_is_looked_at_twice() {
+        let folder = TempDir::new().unwrap();
+        let folder = folder.path();
+        write(folder, false);
+        let mut tls = tls(folder).await;
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (0, 0));
+        // Whole before the next look: nobody hears of it.
+        write(folder, true);
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (0, 0));
+        write(folder, false);
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 0));
+        // Still being written, and then left so.
+        write(folder, true);
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 0));
+        write(folder, true);
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 0));
+        for _ in 0..3 {
+            assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 1));
+        }
+        // Who asks is answered at once.
+        assert_eq!(look_once(&mut tls, Cause::Signal).await, (1, 2));
+        write(folder, true);
+        assert_eq!(look_once(&mut tls, Cause::Signal).await, (1, 3));
+        write(folder, false);
+        assert_eq!(look_once(&mut tls, Cause::Signal).await, (2, 3));
+        assert_eq!(look_once(&mut tls, Cause::Signal).await, (2, 3));
+    }
+
+    #[tokio::test]
+    async fn the_old_pair_is_taken_again_when_it_comes_back() {
+        let folder = TempDir::new().unwrap();
+        let folder = folder.path();
+        write(folder, false);
+        let mut tls = tls(folder).await;
+        let old = fs::read(folder.join("key")).unwrap();
+        fs::remove_file(folder.join("key")).unwrap();
+        assert_eq!(look_once(&mut tls, Cause::Signal).await, (0, 1));
+        fs::write(folder.join("key"), old).unwrap();
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 1));
+    }
+}

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use crate::support::{
     Engine, Raw, Server,
@@ -111,12 +114,21 @@ async fn the_admin_and_the_internal_listener_keep_no_idle_connections() {
     for api in [server.admin(), server.internal()] {
         // A head that never ends, and nothing at all.
         for start in ["GET /ready HTTP/1.1\r\nHost: x\r\n", ""] {
-            let mut stream = TcpStream::connect(api.address()).await.unwrap();
-            stream.write_all(start.as_bytes()).await.unwrap();
-            let mut raw = Raw::over(stream);
-            let rest = tokio::time::timeout(Duration::from_secs(8), raw.rest());
-            assert!(!rest.await.unwrap().contains("200 OK"));
+            let mut raw = Raw::over(TcpStream::connect(api.address()).await.unwrap());
+            raw.send(start).await;
+            let rest = timeout(Duration::from_secs(8), raw.rest()).await;
+            assert!(!rest.expect("it is closed").contains("200 OK"));
         }
+        // A second head of which there is always more.
+        let mut raw = Raw::over(TcpStream::connect(api.address()).await.unwrap());
+        raw.send("GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(raw.answer().await.0.starts_with("http/1.1 200 "));
+        let over = timeout(Duration::from_secs(6), async {
+            while raw.try_send(b"G").await.is_ok() {
+                sleep(Duration::from_millis(100)).await;
+            }
+        });
+        over.await.expect("it is closed");
     }
 }
 

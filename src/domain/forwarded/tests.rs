@@ -265,8 +265,10 @@ fn forged() -> impl Strategy<Value = Vec<Vec<u8>>> {
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
     ];
-    let line = vec(piece, 0..12).prop_map(|pieces| pieces.concat());
-    vec(line, 0..4)
+    let broken = vec(piece, 0..12).prop_map(|pieces| pieces.concat());
+    let whole = prop::sample::select(vec!["6.6.6.6", "10.0.0.2", "for=6.6.6.6", "for=10.0.0.2"]);
+    let whole = vec(whole, 1..4).prop_map(|it| it.join(", ").into_bytes());
+    vec(prop_oneof![broken, whole], 0..4)
 }
 
 proptest! {
