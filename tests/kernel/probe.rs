@@ -157,6 +157,13 @@ impl Probe {
     }
 }
 
+view! {
+    /// What a probe shows.
+    pub struct ProbeView {
+        life: Public<u32>,
+    }
+}
+
 impl Drop for Probe {
     fn drop(&mut self) {
         self.seen.alive.fetch_sub(1, SeqCst);
@@ -166,7 +173,7 @@ impl Drop for Probe {
 
 impl Unit for Probe {
     const KIND: &'static str = "probe";
-    type View = serde_json::Value;
+    type View = ProbeView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
         match self.fate {
@@ -179,8 +186,9 @@ impl Unit for Probe {
         }
     }
 
-    fn view(&self) -> serde_json::Value {
-        serde_json::json!({ "life": self.life })
+    fn view(&self, _now: Instant) -> ProbeView {
+        let life = Public(self.life);
+        ProbeView { life }
     }
 }
 

@@ -8,18 +8,17 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     net::IpAddr,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::TimeDelta;
-use serde::Serialize;
 
 use crate::{
     actors::{
         Failure,
         kernel::{
-            Ask, CallError, Caps, Class, Cx, Deadline, Handle, Kernel, Life, Place, Reply,
-            RestartPolicy, Serve, Unit,
+            Ask, CallError, Caps, Class, Cx, Deadline, Handle, Kernel, Life, Place, Public, Reply,
+            RestartPolicy, Serve, Singles, Unit, view,
         },
         session::{Recheck, Sessions},
     },
@@ -153,19 +152,20 @@ pub struct LoginDesk {
     logins: u64,
 }
 
-/// What a desk shows of itself.
-#[derive(Debug, Serialize)]
-pub struct LoginDeskView {
-    codes_sent: u64,
-    codes_failed: u64,
-    logins: u64,
+view! {
+    /// What a desk shows of itself.
+    pub struct LoginDeskView {
+        codes_sent: Public<u64>,
+        codes_failed: Public<u64>,
+        logins: Public<u64>,
+    }
 }
 
 impl Unit for LoginDesk {
     const KIND: &'static str = "login_desk";
     type View = LoginDeskView;
 
-    fn view(&self) -> LoginDeskView {
+    fn view(&self, _now: Instant) -> LoginDeskView {
         let Self {
             codes_sent,
             codes_failed,
@@ -173,9 +173,9 @@ impl Unit for LoginDesk {
             ..
         } = *self;
         LoginDeskView {
-            codes_sent,
-            codes_failed,
-            logins,
+            codes_sent: Public(codes_sent),
+            codes_failed: Public(codes_failed),
+            logins: Public(logins),
         }
     }
 }
@@ -378,6 +378,13 @@ impl LoginDesks {
         phone.hash(&mut hasher);
         let slice = usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or(0);
         self.0[slice].ask(msg, deadline).await
+    }
+
+    /// Every desk, by the number of its slice.
+    #[must_use]
+    pub fn all(&self) -> Singles<LoginDesk> {
+        let desks = self.0.iter().enumerate();
+        Singles(desks.map(|(n, desk)| (n.to_string(), desk.clone())).collect())
     }
 
     pub(in crate::actors) fn lives(&self) -> impl Iterator<Item = Life> {

@@ -10,11 +10,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 
 use crate::{
     actors::{
-        kernel::{Cx, Unit},
+        kernel::{Cx, Public, Unit, view},
         session::{Recheck, Sessions},
         sync::Attached,
     },
@@ -62,12 +61,13 @@ impl Pulse {
     }
 }
 
-/// What the keeper shows of itself.
-#[derive(Debug, Serialize)]
-pub struct RevocationKeeperView {
-    in_force: usize,
-    polls: u64,
-    failed: u64,
+view! {
+    /// What the keeper shows of itself.
+    pub struct RevocationKeeperView {
+        in_force: Public<usize>,
+        polls: Public<u64>,
+        failed: Public<u64>,
+    }
 }
 
 impl RevocationKeeper {
@@ -176,12 +176,12 @@ impl Unit for RevocationKeeper {
         cx.every(Self::SWEEP, Self::sweep);
     }
 
-    fn view(&self) -> RevocationKeeperView {
+    fn view(&self, _now: Instant) -> RevocationKeeperView {
         let in_force = self.published.len();
         RevocationKeeperView {
-            in_force,
-            polls: self.polls,
-            failed: self.failed,
+            in_force: Public(in_force),
+            polls: Public(self.polls),
+            failed: Public(self.failed),
         }
     }
 }

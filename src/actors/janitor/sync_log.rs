@@ -9,15 +9,14 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
-use serde::Serialize;
 
 use super::measured::Measured;
 use crate::{
-    actors::kernel::{Ask, Class, Cx, Reply, Serve, Unit},
+    actors::kernel::{Ask, Class, Cx, Public, Reply, Serve, Unit, view},
     domain::{ids::UserId, sync::Retention},
     store::{Store, StoreError, TrimPage, Trimmed},
 };
@@ -101,14 +100,15 @@ enum Round {
     At(Option<UserId>),
 }
 
-/// What the janitor shows of itself.
-#[derive(Debug, Serialize)]
-pub struct SyncLogJanitorView {
-    in_round: bool,
-    queued: usize,
-    trimmed: u64,
-    rounds: u64,
-    failures: u64,
+view! {
+    /// What the janitor shows of itself.
+    pub struct SyncLogJanitorView {
+        in_round: Public<bool>,
+        queued: Public<usize>,
+        trimmed: Public<u64>,
+        rounds: Public<u64>,
+        failures: Public<u64>,
+    }
 }
 
 impl SyncLogJanitor {
@@ -281,7 +281,7 @@ impl Unit for SyncLogJanitor {
         });
     }
 
-    fn view(&self) -> SyncLogJanitorView {
+    fn view(&self, _now: Instant) -> SyncLogJanitorView {
         let JanitorMetrics {
             trimmed,
             rounds,
@@ -289,11 +289,11 @@ impl Unit for SyncLogJanitor {
             ..
         } = &self.parts.metrics;
         SyncLogJanitorView {
-            in_round: self.round != Round::Over,
-            queued: self.queue.len(),
-            trimmed: trimmed.get(),
-            rounds: rounds.get(),
-            failures: failures.get(),
+            in_round: Public(self.round != Round::Over),
+            queued: Public(self.queue.len()),
+            trimmed: Public(trimmed.get()),
+            rounds: Public(rounds.get()),
+            failures: Public(failures.get()),
         }
     }
 }

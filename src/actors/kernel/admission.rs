@@ -111,6 +111,11 @@ impl Gate {
         self.state.fetch_or(CLOSED, SeqCst);
     }
 
+    /// Whether nothing is in progress.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.load(SeqCst) & !CLOSED == 0
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.state.load(SeqCst) & CLOSED != 0
     }

@@ -1,26 +1,21 @@
 //! What really travels, and the shell that turns it into a call of the actor's own code.
 
 use std::{
+    any::type_name,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, fut::ActorFutureExt,
-};
-use serde::Serialize;
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, fut::ActorFutureExt};
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 use super::{
-    Ask, Class, Deadline,
+    Ask, Class, Deadline, Halt,
     admission::{Gate, Permit},
     meter::Meters,
+    view::View,
 };
 use crate::domain::clock::World;
 
@@ -29,14 +24,20 @@ pub trait Unit: Sized + Unpin + 'static {
     /// The kind's name, in metrics, views and logs.
     const KIND: &'static str;
 
-    /// What the actor shows of its state: no secrets, no numbers of persons.
-    type View: Serialize;
+    /// What the actor shows of its state; who may see what of it, its fields say by their types.
+    type View: View;
 
     /// Runs before the first message of each life.
     fn started(&mut self, _cx: &mut Cx<'_, Self>) {}
 
-    /// Its state, for people.
-    fn view(&self) -> Self::View;
+    /// Runs when an operator ends this life: what must be done before it is over. What asks are in
+    /// hand is waited for in any case.
+    fn leaving(&mut self, _how: Halt, _cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        Reply::Now(())
+    }
+
+    /// Its state at `now`, for people.
+    fn view(&self, now: Instant) -> Self::View;
 }
 
 /// How a unit answers one kind of message.
@@ -45,7 +46,7 @@ pub trait Serve<M: Ask>: Unit {
     fn serve(&mut self, msg: M, cx: &mut Cx<'_, Self>) -> Reply<Self, M::Reply>;
 }
 
-type ActFuture<A, T> = Pin<Box<dyn actix::fut::ActorFuture<Shell<A>, Output = T>>>;
+pub(super) type ActFuture<A, T> = Pin<Box<dyn actix::fut::ActorFuture<Shell<A>, Output = T>>>;
 
 /// When the answer comes, and whether the actor hears others meanwhile.
 pub enum Reply<A: Unit, T> {
@@ -57,7 +58,7 @@ pub enum Reply<A: Unit, T> {
 }
 
 /// See [`Reply::later`].
-pub struct Later<A: Unit, T>(ActFuture<A, T>);
+pub struct Later<A: Unit, T>(pub(super) ActFuture<A, T>);
 
 impl<A: Unit, T: 'static> Reply<A, T> {
     /// Runs `work`, then `then` with the actor's state; what `then` returns is the answer.
@@ -100,6 +101,8 @@ pub struct Cx<'c, A: Unit> {
     pub deadline: Option<Deadline>,
     /// Which of its lives the actor is in: see [`super::Life::Up`].
     pub life: u32,
+    /// The type of the message being handled, as views and meters name it; empty outside of messages.
+    pub message: &'static str,
 }
 
 impl<A: Unit> Cx<'_, A> {
@@ -157,12 +160,14 @@ const TURN: u32 = 64;
 /// Holds a unit within the framework.
 pub struct Shell<A: Unit> {
     unit: A,
-    gate: std::sync::Arc<Gate>,
+    pub(super) gate: std::sync::Arc<Gate>,
     meters: Meters,
     world: World,
     life: u32,
     /// Messages taken in this turn.
     taken: u32,
+    /// Messages that are answered later.
+    pub(super) in_hand: u32,
 }
 
 impl<A: Unit> Shell<A> {
@@ -180,7 +185,18 @@ impl<A: Unit> Shell<A> {
             world,
             life,
             taken: 0,
+            in_hand: 0,
         }
+    }
+
+    /// An ask that is answered later is about to be.
+    fn settle(&mut self, class: Class, what: &'static str, sent: Instant) {
+        self.in_hand -= 1;
+        let now = self.world.instant();
+        let (meter, kind) = &self.meters;
+        meter.answered(kind, what, sent, now);
+        // Its own permit is given back with the answer.
+        meter.settled(class, now, self.gate.in_progress(class) > 1);
     }
 
     /// Ends the actor's turn when it took enough messages.
@@ -192,18 +208,19 @@ impl<A: Unit> Shell<A> {
         }
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &mut self,
         ctx: &mut Context<Self>,
         run: impl FnOnce(&mut A, &mut Cx<'_, A>) -> T,
     ) -> T {
-        self.with_deadline(ctx, None, run)
+        self.with_message(ctx, None, "", run)
     }
 
-    fn with_deadline<T>(
+    fn with_message<T>(
         &mut self,
         ctx: &mut Context<Self>,
         deadline: Option<Deadline>,
+        message: &'static str,
         run: impl FnOnce(&mut A, &mut Cx<'_, A>) -> T,
     ) -> T {
         let mut cx = Cx {
@@ -212,6 +229,7 @@ impl<A: Unit> Shell<A> {
             world: &self.world,
             deadline,
             life: self.life,
+            message,
         };
         run(&mut self.unit, &mut cx)
     }
@@ -230,7 +248,7 @@ impl<A: Unit> Actor for Shell<A> {
 pub(super) struct Envelope<M: Ask> {
     pub msg: M,
     pub span: Span,
-    pub sent: std::time::Instant,
+    pub sent: Instant,
     pub way: Way<M::Reply>,
 }
 
@@ -288,88 +306,30 @@ impl<A: Serve<M>, M: Ask> Handler<Envelope<M>> for Shell<A> {
             self.meters.1.expired.inc();
             return;
         }
-        let deadline = asked.as_ref().map(|a| a.deadline);
-        let reply =
-            span.in_scope(|| self.with_deadline(ctx, deadline, |unit, cx| unit.serve(msg, cx)));
-        let took = self.world.instant().saturating_duration_since(begun);
-        self.meters
-            .0
-            .handled(&self.meters.1, begun.saturating_duration_since(sent), took);
+        let (deadline, what) = (asked.as_ref().map(|a| a.deadline), type_name::<M>());
+        let reply = span
+            .in_scope(|| self.with_message(ctx, deadline, what, |unit, cx| unit.serve(msg, cx)));
+        let ended = self.world.instant();
+        let (meter, kind) = &self.meters;
+        meter.handled(kind, sent, begun, ended);
         match (reply, asked) {
-            (Reply::Now(value), Some(asked)) => asked.answer(value),
+            (Reply::Now(value), Some(asked)) => {
+                meter.answered(kind, what, sent, ended);
+                asked.answer(value);
+            }
             (Reply::Now(_), None) => {}
             (Reply::Later(Later(work)), Some(asked)) => {
-                ctx.spawn(work.map(|value, _, _| asked.answer(value)));
+                meter.owes(M::CLASS, begun);
+                self.in_hand += 1;
+                ctx.spawn(work.map(move |value, shell: &mut Self, _| {
+                    shell.settle(M::CLASS, what, sent);
+                    asked.answer(value);
+                }));
             }
             (Reply::Later(Later(work)), None) => {
-                ctx.spawn(work.map(|_, _, _| ()));
+                self.in_hand += 1;
+                ctx.spawn(work.map(|_, shell: &mut Self, _| shell.in_hand -= 1));
             }
         }
-    }
-}
-
-/// Asks any actor for a view of its state.
-#[derive(Debug)]
-pub struct Observe;
-
-impl Ask for Observe {
-    type Reply = Option<serde_json::Value>;
-    const CLASS: Class = Class::Control;
-}
-
-impl<A: Unit> Serve<Observe> for A {
-    fn serve(
-        &mut self,
-        _: Observe,
-        _: &mut Cx<'_, Self>,
-    ) -> Reply<Self, Option<serde_json::Value>> {
-        Reply::Now(serde_json::to_value(self.view()).ok())
-    }
-}
-
-/// Something pushed to an actor outside the kernel, such as a connection.
-#[derive(Debug)]
-pub struct Push<T>(pub T);
-
-impl<T: Send + 'static> Message for Push<T> {
-    type Result = ();
-}
-
-/// What can be pushed: says how many frames for its receiver's peer are in it.
-pub trait Frames: Send + 'static {
-    /// Frames that count as unread until the peer's system has them.
-    fn frames(&self) -> usize;
-}
-
-/// A way to push to an actor outside the kernel. Bounded by what its user allows itself to send.
-#[derive(Clone)]
-pub struct Outlet<T: Frames> {
-    to: Recipient<Push<T>>,
-    unread: Arc<AtomicUsize>,
-}
-
-impl<T: Frames> Outlet<T> {
-    /// To an actor that takes from `unread` the frames that it has handed on.
-    #[must_use]
-    pub fn new(to: Recipient<Push<T>>, unread: Arc<AtomicUsize>) -> Self {
-        Self { to, unread }
-    }
-
-    /// Pushes `value`; lost when the actor is gone, which it tells by itself.
-    pub fn push(&self, value: T) {
-        self.unread.fetch_add(value.frames(), Relaxed);
-        self.to.do_send(Push(value));
-    }
-
-    /// Frames that were pushed and are not yet in the system's buffer for the peer.
-    #[must_use]
-    pub fn unread(&self) -> usize {
-        self.unread.load(Relaxed)
-    }
-}
-
-impl<T: Frames> std::fmt::Debug for Outlet<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Outlet")
     }
 }

@@ -15,8 +15,9 @@ use tracing::Span;
 use super::{
     Ask, Class, Deadline,
     admission::{Gate, Permit, Refusal},
-    envelope::{Asked, Envelope, Observe, Serve, Shell, Unit, Way},
+    envelope::{Asked, Envelope, Serve, Shell, Unit, Way},
     meter::Meters,
+    view::Observe,
 };
 use crate::domain::clock::World;
 
@@ -192,7 +193,7 @@ impl<A: Unit> Handle<A> {
     /// Messages that it handled, over all its lives.
     #[must_use]
     pub fn handled(&self) -> u64 {
-        self.0.meters.0.handled.load(Relaxed)
+        self.0.meters.0.handled_so_far()
     }
 
     /// Messages in progress of a class.

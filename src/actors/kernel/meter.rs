@@ -1,35 +1,34 @@
-//! Counts of what actors do: histograms per kind, a few counters per actor, so that ten thousand
-//! idle actors stay cheap.
+//! Counts of what actors do: timings per kind, a few words per actor, so that ten thousand idle
+//! actors stay cheap.
+//!
+//! An actor's own [`Meter`] is written by the one thread that the actor lives on, and read by whoever
+//! inspects it: plain loads and stores of atomics, without locks. What is rare (a failure) allocates
+//! when it first happens.
 
 use std::{
+    collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
+};
+
+use super::{
+    Class,
+    timing::{Timed, Timing},
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
     kind: &'static str,
-}
-
-type Histograms = Family<Kind, Histogram, fn() -> Histogram>;
-
-fn seconds() -> Histogram {
-    // 10 µs to 10 s
-    Histogram::new(exponential_buckets(1e-5, 4.0, 11))
 }
 
 /// The metric families of all actors.
@@ -41,8 +40,9 @@ pub struct KernelMetrics {
     expired: Family<Kind, Counter>,
     restarts: Family<Kind, Counter>,
     quarantines: Family<Kind, Counter>,
-    handle: Histograms,
-    wait: Histograms,
+    handle: Family<Kind, Timing>,
+    wait: Family<Kind, Timing>,
+    kinds: Arc<Mutex<HashMap<&'static str, Arc<KindMeter>>>>,
 }
 
 impl KernelMetrics {
@@ -55,8 +55,9 @@ impl KernelMetrics {
             expired: Family::default(),
             restarts: Family::default(),
             quarantines: Family::default(),
-            handle: Family::new_with_constructor(seconds),
-            wait: Family::new_with_constructor(seconds),
+            handle: Family::default(),
+            wait: Family::default(),
+            kinds: Arc::default(),
         };
         registry.register("actor_live", "Actors alive", it.live.clone());
         registry.register("actor_messages", "Messages handled", it.messages.clone());
@@ -90,23 +91,28 @@ impl KernelMetrics {
     }
 
     /// The meters of one kind, looked up once an actor.
-    pub(super) fn kind(&self, kind: &'static str) -> KindMeter {
+    pub(super) fn kind(&self, kind: &'static str) -> Arc<KindMeter> {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let label = Kind { kind };
-        KindMeter {
-            live: self.live.get_or_create_owned(&label),
-            messages: self.messages.get_or_create_owned(&label),
-            shed: self.shed.get_or_create_owned(&label),
-            expired: self.expired.get_or_create_owned(&label),
-            restarts: self.restarts.get_or_create_owned(&label),
-            quarantines: self.quarantines.get_or_create_owned(&label),
-            handle: self.handle.get_or_create_owned(&label),
-            wait: self.wait.get_or_create_owned(&label),
-        }
+        let known = kinds.entry(kind).or_insert_with(|| {
+            Arc::new(KindMeter {
+                live: self.live.get_or_create_owned(&label),
+                messages: self.messages.get_or_create_owned(&label),
+                shed: self.shed.get_or_create_owned(&label),
+                expired: self.expired.get_or_create_owned(&label),
+                restarts: self.restarts.get_or_create_owned(&label),
+                quarantines: self.quarantines.get_or_create_owned(&label),
+                handle: self.handle.get_or_create_owned(&label),
+                wait: self.wait.get_or_create_owned(&label),
+                asks: Mutex::default(),
+            })
+        });
+        Arc::clone(known)
     }
 }
 
 /// The meters that all actors of a kind share.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct KindMeter {
     pub live: Gauge,
     pub messages: Counter,
@@ -114,28 +120,287 @@ pub(super) struct KindMeter {
     pub expired: Counter,
     pub restarts: Counter,
     pub quarantines: Counter,
-    pub handle: Histogram,
-    pub wait: Histogram,
+    pub handle: Timing,
+    pub wait: Timing,
+    /// The asks that were ever the slowest of an actor: meters name them by their place here.
+    asks: Mutex<Vec<&'static str>>,
 }
 
-/// One actor's own counters; outlives its restarts.
-#[derive(Debug, Default)]
-pub(super) struct Meter {
-    pub handled: AtomicU64,
-    pub restarts: AtomicU32,
-    pub busy_micros: AtomicU64,
+/// What all actors of a kind did so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages handled.
+    pub messages: u64,
+    /// Asks refused because an actor was full.
+    pub shed: u64,
+    /// Asks whose caller was gone when their turn came.
+    pub expired: u64,
+    /// Restarts after a panic.
+    pub restarts: u64,
+    /// Quarantines.
+    pub quarantines: u64,
+    /// Time in handlers, by length.
+    pub handle: Timed,
+    /// Time in mailboxes, by length.
+    pub wait: Timed,
 }
 
-impl Meter {
-    pub(super) fn handled(&self, kind: &KindMeter, waited: Duration, took: Duration) {
-        self.handled.fetch_add(1, Relaxed);
-        self.busy_micros
-            .fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Relaxed);
-        kind.messages.inc();
-        kind.wait.observe(waited.as_secs_f64());
-        kind.handle.observe(took.as_secs_f64());
+impl KindMeter {
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            messages: self.messages.get(),
+            shed: self.shed.get(),
+            expired: self.expired.get(),
+            restarts: self.restarts.get(),
+            quarantines: self.quarantines.get(),
+            handle: self.handle.so_far(),
+            wait: self.wait.so_far(),
+        }
+    }
+
+    /// The place of an ask's name, for which 16 bits must do.
+    fn place_of(&self, ask: &'static str) -> u64 {
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = asks.iter().position(|known| *known == ask);
+        let at = at.unwrap_or_else(|| {
+            asks.push(ask);
+            asks.len() - 1
+        });
+        u64::try_from(at).unwrap_or(NAME).min(NAME)
+    }
+
+    fn ask_at(&self, place: u64) -> &'static str {
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = usize::try_from(place).ok().and_then(|at| asks.get(at));
+        name.map_or("", |name| short_name(name))
     }
 }
 
+/// The last part of a type's name, as people know it.
+#[must_use]
+pub fn short_name(name: &'static str) -> &'static str {
+    let generics = name.find('<').unwrap_or(name.len());
+    let begin = name[..generics].rfind("::").map_or(0, |at| at + 2);
+    &name[begin..]
+}
+
+/// The bits of a slowest answer that name it; the others are its time in microseconds.
+const NAME: u64 = (1 << 16) - 1;
+/// Slowest answers are kept for this one and the one before.
+const WINDOW: Duration = Duration::from_secs(30);
+/// Failures that are remembered.
+const FAILURES: usize = 8;
+
+/// One actor's own counters; outlives its restarts.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// All times below are counted from here, in nanoseconds; 0 is none.
+    started: Instant,
+    handled: AtomicU64,
+    busy: AtomicU64,
+    last: AtomicU64,
+    /// Since when asks are in hand and none was answered: commands, reads.
+    owed: [AtomicU64; 2],
+    /// The slowest answer of the window, and of the one before.
+    slowest: [AtomicU64; 2],
+    window: AtomicU32,
+    pub restarts: AtomicU32,
+    failures: OnceLock<Box<Mutex<VecDeque<Failure>>>>,
+}
+
+/// An end that an actor's life came to before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failure {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Which life it was, the first being 0.
+    pub life: u32,
+    /// What the panic said, if that is text of the program; nothing of what may be a user's.
+    pub reason: &'static str,
+    /// Whether it was one too many.
+    pub quarantined: bool,
+}
+
+/// An answer that was slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slowest {
+    /// What was asked.
+    pub what: &'static str,
+    /// From the ask to the answer.
+    pub took: Duration,
+}
+
+/// What a meter shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// How long ago it was started first.
+    pub age: Duration,
+    /// Messages handled.
+    pub handled: u64,
+    /// Time in handlers.
+    pub busy: Duration,
+    /// How long ago it handled its last message.
+    pub idle: Option<Duration>,
+    /// For how long asks have been in hand without an answer to any: the longer of commands and reads.
+    pub owing: Option<Duration>,
+    /// The slowest answer of the last half minute to minute.
+    pub slowest: Option<Slowest>,
+    /// How often it was made anew.
+    pub restarts: u32,
+}
+
+impl Meter {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            started: now,
+            handled: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            owed: Default::default(),
+            slowest: Default::default(),
+            window: AtomicU32::new(0),
+            restarts: AtomicU32::new(0),
+            failures: OnceLock::new(),
+        }
+    }
+
+    /// Never 0, which means none.
+    fn at(&self, time: Instant) -> u64 {
+        nanos(time.saturating_duration_since(self.started)).max(1)
+    }
+
+    fn ago(&self, at: u64, now: Instant) -> Option<Duration> {
+        (at > 0).then(|| Duration::from_nanos(self.at(now).saturating_sub(at)))
+    }
+
+    /// Counts a message.
+    pub(super) fn handled(&self, kind: &KindMeter, sent: Instant, begun: Instant, ended: Instant) {
+        let took = ended.saturating_duration_since(begun);
+        // Only this thread writes: no other addition can come between.
+        self.handled
+            .store(self.handled.load(Relaxed) + 1, Relaxed);
+        let busy = self.busy.load(Relaxed).saturating_add(nanos(took));
+        self.busy.store(busy, Relaxed);
+        self.last.store(self.at(ended), Relaxed);
+        kind.messages.inc();
+        kind.wait.observe(begun.saturating_duration_since(sent));
+        kind.handle.observe(took);
+    }
+
+    /// An ask is in hand and will be answered later.
+    pub(super) fn owes(&self, class: Class, begun: Instant) {
+        if let Some(owed) = self.owed(class)
+            && owed.load(Relaxed) == 0
+        {
+            owed.store(self.at(begun), Relaxed);
+        }
+    }
+
+    /// An ask that was owed is answered at `now`; `others` are still in hand.
+    pub(super) fn settled(&self, class: Class, now: Instant, others: bool) {
+        if let Some(owed) = self.owed(class) {
+            owed.store(if others { self.at(now) } else { 0 }, Relaxed);
+        }
+    }
+
+    fn owed(&self, class: Class) -> Option<&AtomicU64> {
+        match class {
+            Class::Command => Some(&self.owed[0]),
+            Class::Read => Some(&self.owed[1]),
+            Class::Control => None,
+        }
+    }
+
+    /// An ask called `what`, sent at `sent`, is answered at `now`.
+    pub(super) fn answered(
+        &self,
+        kind: &KindMeter,
+        what: &'static str,
+        sent: Instant,
+        now: Instant,
+    ) {
+        let took = now.saturating_duration_since(sent).as_micros();
+        let took = u64::try_from(took).unwrap_or(u64::MAX).clamp(1, u64::MAX >> 16);
+        let (window, known) = (self.window_at(now), self.window.load(Relaxed));
+        let [slowest, before] = &self.slowest;
+        if window != known {
+            let follows = window == known.wrapping_add(1);
+            before.store(if follows { slowest.load(Relaxed) } else { 0 }, Relaxed);
+            slowest.store(0, Relaxed);
+            self.window.store(window, Relaxed);
+        }
+        if took > slowest.load(Relaxed) >> 16 {
+            slowest.store(took << 16 | kind.place_of(what), Relaxed);
+        }
+    }
+
+    fn window_at(&self, now: Instant) -> u32 {
+        let windows = self.at(now) / nanos(WINDOW);
+        u32::try_from(windows).unwrap_or(u32::MAX)
+    }
+
+    fn slowest(&self, kind: &KindMeter, now: Instant) -> Option<Slowest> {
+        let [slowest, before] = self.slowest.each_ref().map(|it| it.load(Relaxed));
+        let worst = match self.window_at(now).checked_sub(self.window.load(Relaxed)) {
+            // A reader may be a little behind the writer.
+            None | Some(0) => slowest.max(before),
+            Some(1) => slowest,
+            Some(_) => 0,
+        };
+        (worst > 0).then(|| Slowest {
+            what: kind.ask_at(worst & NAME),
+            took: Duration::from_micros(worst >> 16),
+        })
+    }
+
+    /// A life ended: what was in hand will not be answered.
+    pub(super) fn life_over(&self) {
+        for owed in &self.owed {
+            owed.store(0, Relaxed);
+        }
+    }
+
+    pub(super) fn failed(&self, failure: Failure) {
+        let failures = self.failures.get_or_init(Box::default);
+        let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() == FAILURES {
+            failures.pop_front();
+        }
+        failures.push_back(failure);
+    }
+
+    /// The last failures, the newest last.
+    pub(super) fn failures(&self) -> Vec<Failure> {
+        self.failures.get().map_or_else(Vec::new, |failures| {
+            let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.iter().copied().collect()
+        })
+    }
+
+    pub(super) fn handled_so_far(&self) -> u64 {
+        self.handled.load(Relaxed)
+    }
+
+    pub(super) fn read(&self, kind: &KindMeter, now: Instant) -> Reading {
+        let owed = self.owed.iter().map(|owed| owed.load(Relaxed));
+        Reading {
+            age: now.saturating_duration_since(self.started),
+            handled: self.handled_so_far(),
+            busy: Duration::from_nanos(self.busy.load(Relaxed)),
+            idle: self.ago(self.last.load(Relaxed), now),
+            owing: owed.filter_map(|at| self.ago(at, now)).max(),
+            slowest: self.slowest(kind, now),
+            restarts: self.restarts.load(Relaxed),
+        }
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A meter shared by an actor's handle and its shell.
-pub(super) type Meters = (Arc<Meter>, KindMeter);
+pub(super) type Meters = (Arc<Meter>, Arc<KindMeter>);
+
+#[cfg(test)]
+mod tests;

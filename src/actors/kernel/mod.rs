@@ -3,7 +3,8 @@
 //! Owns delivery ([`Handle`]: typed asks with deadlines, messages given back when a mailbox is
 //! closed), admission ([`Class`], a permit that travels with the message), supervision (a panic
 //! ends one actor, which is made anew from what is stored), the [`Registry`] of actors that are
-//! started on demand and put to rest, meters, and views of an actor's state.
+//! started on demand and put to rest, meters, views of an actor's state, the [`Directory`] in which
+//! every actor is found, and the end of a life on an operator's word ([`Halt`]).
 //!
 //! Actors implement [`Unit`] and [`Serve`] and never name the framework. What is relied on here is
 //! pinned in `tests/actix_facts.rs`: mailboxes are made unbounded because the framework's bound
@@ -12,20 +13,34 @@
 //! driven under `catch_unwind` because the framework's supervisor does not survive a panic.
 
 mod admission;
+mod directory;
 mod envelope;
+mod halt;
 mod handle;
 mod meter;
+mod outlet;
 mod registry;
 mod restart;
 mod supervise;
+mod timing;
+mod view;
 
 pub use admission::{Caps, Class};
-pub use envelope::{Cx, Frames, Observe, Outlet, Push, Reply, Serve, Timer, Unit};
+pub use directory::{Directory, Kind, Observed, Powers, Seen, Singles};
+pub use envelope::{Cx, Reply, Serve, Timer, Unit};
+pub use halt::{Halt, Halted};
 pub use handle::{CallError, Handle, Life};
-pub use meter::KernelMetrics;
+pub use meter::{Failure, KernelMetrics, Reading, Slowest, Totals, short_name};
+pub use outlet::{Frames, Outlet, Push};
 pub use registry::Registry;
 pub use restart::{RestartBudget, RestartPolicy, Verdict};
+#[doc(hidden)]
+pub use serde::Serialize;
 pub use supervise::{Kernel, Place};
+pub use timing::Timed;
+#[doc(hidden)]
+pub use view::sealed;
+pub use view::{Masked, Observe, Public, Secret, Shown, View, millis_since, view};
 
 use std::time::Instant;
 

@@ -13,6 +13,7 @@ use super::{
     admission::Refusal,
     envelope::{Serve, Unit},
     handle::{CallError, Handle, Life},
+    meter::Totals,
     supervise::{Kernel, Place},
 };
 
@@ -144,6 +145,18 @@ where
             .iter()
             .map(|e| (e.key().clone(), e.value().clone()))
             .collect()
+    }
+
+    /// Shows each living actor to `each`, which must not wait, nor start or end any.
+    pub(super) fn each(&self, mut each: impl FnMut(&K, &Handle<A>)) {
+        for entry in self.actors.iter() {
+            each(entry.key(), entry.value());
+        }
+    }
+
+    /// What the actors of this kind did so far.
+    pub(super) fn totals(&self) -> Totals {
+        self.kernel.totals(A::KIND)
     }
 
     /// How many live.

@@ -1,6 +1,7 @@
 //! Keeps an actor alive: a panic ends one life, and the next is made from what is stored.
 
 use std::{
+    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
@@ -14,7 +15,7 @@ use super::{
     admission::{Caps, Gate},
     envelope::{Shell, Unit},
     handle::{Handle, Inner, Life, State},
-    meter::{KernelMetrics, Meter},
+    meter::{Failure, KernelMetrics, Meter, Totals},
     restart::{RestartBudget, RestartPolicy, Verdict},
 };
 use crate::domain::clock::World;
@@ -43,6 +44,11 @@ impl Kernel {
         Self { world, metrics }
     }
 
+    /// What the actors of a kind did so far.
+    pub(super) fn totals(&self, kind: &'static str) -> Totals {
+        self.metrics.kind(kind).totals()
+    }
+
     /// Starts a supervised actor on the current arbiter. `make` is called for each of its lives.
     ///
     /// # Panics
@@ -66,7 +72,7 @@ impl Kernel {
                 life: Life::Restarting,
                 addr: None,
             }),
-            meters: (Arc::new(Meter::default()), kind),
+            meters: (Arc::new(Meter::new(self.world.instant())), kind),
             world: self.world.clone(),
         });
         // The first mailbox is open before the actor is made: its starter may tell it at once.
@@ -80,15 +86,20 @@ impl Kernel {
             ending.then = Some(ended);
             let mut budget = RestartBudget::new(place.policy);
             let mut life = 0_u32;
-            while !live(&it, life, context, &mut make).await {
-                it.meters.0.restarts.fetch_add(1, Relaxed);
-                it.meters.1.restarts.inc();
+            loop {
+                let ended = live(&it, life, context, &mut make).await;
+                if !it.is_to_go_on(&ended) {
+                    break;
+                }
+                match ended {
+                    // Its gate is open: it was not its own will.
+                    Ok(()) => it.note(life, ON_DEMAND, false),
+                    Err(reason) => pause(&it, &mut budget, life, reason).await,
+                }
                 if it.gate.is_closed() {
-                    tracing::warn!(kind = A::KIND, "actor failed on its way to rest");
                     break;
                 }
                 life = life.wrapping_add(1);
-                pause(&it, &mut budget).await;
                 context = open();
             }
         });
@@ -123,7 +134,37 @@ impl<A: Unit, F: FnOnce()> Drop for Ending<A, F> {
     }
 }
 
+/// What is noted of a life that an operator ended.
+const ON_DEMAND: &str = "restarted by an operator";
+
 impl<A: Unit> Inner<A> {
+    /// Counts the end of a life; says whether there is to be another.
+    fn is_to_go_on(&self, ended: &Result<(), &'static str>) -> bool {
+        let (meter, kind) = &self.meters;
+        meter.life_over();
+        let (failed, closed) = (ended.is_err(), self.gate.is_closed());
+        if failed {
+            kind.restarts.inc();
+        }
+        if failed || !closed {
+            meter.restarts.fetch_add(1, Relaxed);
+        }
+        if failed && closed {
+            tracing::warn!(kind = A::KIND, "actor failed on its way to rest");
+        }
+        !closed
+    }
+
+    fn note(&self, life: u32, reason: &'static str, quarantined: bool) {
+        let at = self.world.now();
+        self.meters.0.failed(Failure {
+            at,
+            life,
+            reason,
+            quarantined,
+        });
+    }
+
     fn announce(&self, life: Life, addr: Option<Addr<Shell<A>>>) {
         self.state.send_replace(State { life, addr });
     }
@@ -137,17 +178,15 @@ fn open<A: Unit>() -> Context<Shell<A>> {
     context
 }
 
-/// One life, from its making until it is dropped; says whether it ended well.
+/// One life, from its making until it is dropped; an error is what its panic said.
 async fn live<A: Unit>(
     inner: &Inner<A>,
     life: u32,
     context: Context<Shell<A>>,
     make: &mut impl FnMut() -> A,
-) -> bool {
+) -> Result<(), &'static str> {
     let addr = context.address();
-    let Ok(unit) = catch_unwind(AssertUnwindSafe(make)) else {
-        return false;
-    };
+    let unit = catch_unwind(AssertUnwindSafe(make)).map_err(said)?;
     let shell = Shell::new(
         unit,
         Arc::clone(&inner.gate),
@@ -161,27 +200,41 @@ async fn live<A: Unit>(
     let begun = AssertUnwindSafe(async { poll!(&mut body) })
         .catch_unwind()
         .await;
-    let well = match begun {
+    let ended = match begun {
         Ok(Poll::Pending) => {
             inner.announce(Life::Up(life), Some(addr));
-            AssertUnwindSafe(&mut body).catch_unwind().await.is_ok()
+            AssertUnwindSafe(&mut body).catch_unwind().await
         }
-        Ok(Poll::Ready(())) => true,
-        Err(_) => false,
+        Ok(Poll::Ready(())) => Ok(()),
+        Err(panic) => Err(panic),
     };
     // Not while its panic unwinds: a second one, from a destructor, would end the process.
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(body)));
-    well && dropped.is_ok()
+    ended.and(dropped).map_err(said)
+}
+
+/// What a panic said, if that is text of the program: what is formatted may carry a user's data.
+fn said(panic: Box<dyn Any + Send>) -> &'static str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    // Its destructor must not have its way either.
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    text.unwrap_or("a panic (what it said is not shown)")
 }
 
 /// Waits as long as the policy says, with the life announced meanwhile.
-async fn pause<A: Unit>(inner: &Inner<A>, budget: &mut RestartBudget) {
+async fn pause<A: Unit>(
+    inner: &Inner<A>,
+    budget: &mut RestartBudget,
+    ended: u32,
+    reason: &'static str,
+) {
     let now = inner.world.instant();
     let (life, delay) = match budget.failed(now) {
         Verdict::Restart(delay) => (Life::Restarting, delay),
         Verdict::Quarantine(delay) => (Life::Quarantined(now + delay), delay),
     };
     let recent = budget.recent(now);
+    inner.note(ended, reason, matches!(life, Life::Quarantined(_)));
     if let Life::Quarantined(_) = life {
         inner.meters.1.quarantines.inc();
         tracing::error!(kind = A::KIND, ?delay, "actor quarantined");
@@ -193,6 +246,10 @@ async fn pause<A: Unit>(inner: &Inner<A>, budget: &mut RestartBudget) {
             "actor failed and is made anew"
         );
     }
+    // Before it is announced, so that no word of an operator is missed.
+    let mut state = inner.state.subscribe();
     inner.announce(life, None);
-    tokio::time::sleep(delay).await;
+    let shortened = state.wait_for(|state| state.life != life);
+    // An operator may end a quarantine.
+    let _ = tokio::time::timeout(delay, shortened).await;
 }

@@ -6,6 +6,7 @@ use chrono::TimeDelta;
 
 use super::{
     UserSession,
+    fifo::Wanted,
     messages::{
         AckChanges, AckReply, Done, IssueTicket, PutFavorite, RedeemTicket, RemoveDevice,
         RemoveFavorite, RestoreFavorite, Rotate, RotateReply,
@@ -42,12 +43,10 @@ impl UserSession {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let (turn, store, deadline) = (
-            self.turns.turn(),
-            self.parts.store.clone(),
-            self.deadline(cx),
-        );
-        let world = cx.world.clone();
+        let (deadline, asked) = (self.deadline(cx), self.last_used(cx));
+        let what = cx.message;
+        let turn = self.turns.turn(Wanted { what, asked });
+        let (store, world) = (self.parts.store.clone(), cx.world.clone());
         let waiting = async move {
             // The sender is dropped only with the session, and this future with it.
             let _ = turn.await;
@@ -60,7 +59,9 @@ impl UserSession {
             let reply = result
                 .map_err(Failure::from)
                 .and_then(|v| then(session, v, cx));
-            session.turns.done();
+            let now = cx.world.instant();
+            let had = session.turns.done(now);
+            session.slow.note(had, reply.as_ref().err().copied(), now, cx);
             reply
         })
     }

@@ -12,6 +12,7 @@ mod messages;
 mod nodes;
 mod reads;
 mod socket;
+mod view;
 
 use std::{
     collections::HashMap,
@@ -27,12 +28,12 @@ pub use messages::{
     RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
 };
 pub use nodes::FromNode;
-use serde::Serialize;
 
 use super::{
     janitor::SyncLogJanitor,
     kernel::{
-        Caps, Cx, Deadline, Handle, Kernel, Outlet, Place, Registry, RestartPolicy, Timer, Unit,
+        Caps, Cx, Deadline, Halt, Handle, Kernel, Outlet, Place, Registry, Reply, RestartPolicy,
+        Timer, Unit,
     },
     sync::{Attached, CursorKeeper, Owed},
 };
@@ -46,6 +47,8 @@ use crate::{
     telemetry::metrics::SyncMetrics,
 };
 use fifo::Fifo;
+pub use view::SessionView;
+use view::SlowCommands;
 
 /// Every user's session on this node.
 pub type Sessions = Registry<UserId, UserSession>;
@@ -132,6 +135,7 @@ pub struct UserSession {
     turns: Fifo,
     /// New connections attach one after another: of one device the last to come is the newest.
     attach_turns: Fifo,
+    slow: SlowCommands,
     /// When the core wants to be called next.
     tick: Option<(Instant, Timer)>,
     /// A failed read of the log is to be tried again.
@@ -141,25 +145,6 @@ pub struct UserSession {
     /// Since when a device owes an ack, as whoever reads the metrics sees it.
     owed: Arc<Owed>,
     last_used: Option<Instant>,
-}
-
-/// What a session shows of itself.
-#[derive(Debug, Serialize)]
-pub struct SessionView {
-    user: UserId,
-    epoch: Option<String>,
-    head_seq: Option<i64>,
-    commands_waiting: usize,
-    devices: Vec<DeviceView>,
-}
-
-/// What a session shows of an attached device.
-#[derive(Debug, Serialize)]
-struct DeviceView {
-    device: DeviceId,
-    acked_seq: i64,
-    sent_seq: i64,
-    resyncing: bool,
 }
 
 impl UserSession {
@@ -173,6 +158,7 @@ impl UserSession {
             attaching: HashMap::new(),
             turns: Fifo::default(),
             attach_turns: Fifo::default(),
+            slow: SlowCommands::default(),
             tick: None,
             retrying: false,
             listening: false,
@@ -197,6 +183,11 @@ impl UserSession {
         let now = cx.world.instant();
         self.last_used = Some(now);
         cx.deadline.unwrap_or(now)
+    }
+
+    /// When it was last used: by now, where nobody used it.
+    fn last_used(&self, cx: &Cx<'_, Self>) -> Instant {
+        self.last_used.unwrap_or_else(|| cx.world.instant())
     }
 
     fn publish_attached(&mut self) {
@@ -235,20 +226,15 @@ impl Unit for UserSession {
         cx.every(self.parts.idle, Self::rest_if_idle);
     }
 
-    fn view(&self) -> SessionView {
-        let log = self.core.log();
-        let devices = self.core.devices().map(|(device, delivery)| DeviceView {
-            device,
-            acked_seq: delivery.acked(),
-            sent_seq: delivery.sent(),
-            resyncing: delivery.is_quiet(),
-        });
-        SessionView {
-            user: self.user,
-            epoch: log.map(|l| l.epoch.to_string()),
-            head_seq: log.map(|l| l.head_seq),
-            commands_waiting: self.turns.waiting(),
-            devices: devices.collect(),
+    fn leaving(&mut self, how: Halt, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        if how == Halt::Stop {
+            // After a restart they attach again by themselves.
+            self.say_goodbye(cx);
         }
+        Reply::Now(())
+    }
+
+    fn view(&self, now: Instant) -> SessionView {
+        self.show(now)
     }
 }

@@ -8,13 +8,17 @@ use std::{
 
 use super::{
     Attaching, Link, UserSession,
+    fifo::Wanted,
     messages::{
         Attach, AttachHinted, AttachRefused, AttachedTo, Detached, Drain, FellBack, Frame,
         HeadHinted, HeadSeen, Heard, Listening, Recheck, Resumed, ToDevice,
     },
 };
 use crate::{
-    actors::kernel::{Cx, Reply, Serve},
+    actors::{
+        Failure,
+        kernel::{Cx, Reply, Serve},
+    },
     domain::{
         identity::{Caller, Refusal},
         ids::{ConnId, DeviceId},
@@ -130,7 +134,7 @@ impl UserSession {
     }
 
     /// Lets go of every connection, each with a time to come back at.
-    fn say_goodbye(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn say_goodbye(&mut self, cx: &mut Cx<'_, Self>) {
         let world = cx.world.clone();
         let spread = std::time::Duration::from_secs(5);
         let effects = self.core.evict_all(|| world.jitter(spread));
@@ -212,7 +216,10 @@ impl Serve<Attach> for UserSession {
         };
         self.attaching.insert(it.conn, attaching);
         // Writes may end in any order: the next one begins when this one has.
-        let turn = held.is_none().then(|| self.attach_turns.turn());
+        let (what, asked) = (cx.message, self.last_used(cx));
+        let turn = held
+            .is_none()
+            .then(|| self.attach_turns.turn(Wanted { what, asked }));
         let world = cx.world.clone();
         let attaching = async move {
             if let Some(turn) = turn {
@@ -231,7 +238,10 @@ impl Serve<Attach> for UserSession {
             attaching,
             move |session: &mut Self, (asked_at, state), cx| {
                 if held.is_none() {
-                    session.attach_turns.done();
+                    let now = cx.world.instant();
+                    let had = session.attach_turns.done(now);
+                    let failure = state.as_ref().err().copied().map(Failure::from);
+                    session.slow.note(had, failure, now, cx);
                 }
                 session.attach(it, asked_at, state, cx)
             },

@@ -11,13 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::Attached;
 use crate::{
     actors::{
-        kernel::{Ask, Class, Cx, Reply, Serve, Unit},
+        kernel::{Ask, Class, Cx, Halt, Public, Reply, Serve, Unit, view},
         session::Sessions,
     },
     domain::{ids::DeviceId, sync::Cursor},
@@ -73,13 +72,14 @@ pub struct CursorKeeper {
     superseded: u64,
 }
 
-/// What the keeper shows of itself.
-#[derive(Debug, Serialize)]
-pub struct CursorKeeperView {
-    pending: usize,
-    flushing: bool,
-    failed: u64,
-    superseded: u64,
+view! {
+    /// What the keeper shows of itself.
+    pub struct CursorKeeperView {
+        pending: Public<usize>,
+        flushing: Public<bool>,
+        failed: Public<u64>,
+        superseded: Public<u64>,
+    }
 }
 
 impl CursorKeeper {
@@ -123,6 +123,15 @@ impl CursorKeeper {
             },
             move |keeper, (batch, result), cx| keeper.flushed(&batch, since, result, cx),
         );
+    }
+
+    /// Stores all that is pending, and answers when it is, or could not be.
+    fn flush_all(&mut self, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        // What is in a batch that is under way comes back if that fails: it is waited for too.
+        let (stored, waiting) = oneshot::channel();
+        self.for_next.push(stored);
+        self.flush(cx);
+        Reply::later(waiting, |_, _, _| ())
     }
 
     fn flushed(
@@ -187,7 +196,11 @@ impl Unit for CursorKeeper {
         cx.every(self.parts.period, Self::flush);
     }
 
-    fn view(&self) -> CursorKeeperView {
+    fn leaving(&mut self, _: Halt, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.flush_all(cx)
+    }
+
+    fn view(&self, _now: Instant) -> CursorKeeperView {
         let Self {
             pending,
             flushing,
@@ -196,10 +209,10 @@ impl Unit for CursorKeeper {
             ..
         } = self;
         CursorKeeperView {
-            pending: pending.len(),
-            flushing: *flushing,
-            failed: *failed,
-            superseded: *superseded,
+            pending: Public(pending.len()),
+            flushing: Public(*flushing),
+            failed: Public(*failed),
+            superseded: Public(*superseded),
         }
     }
 }
@@ -219,10 +232,6 @@ impl Serve<Flush> for CursorKeeper {
             self.flush(cx);
             return Reply::Now(());
         }
-        // What is in a batch that is under way comes back if that fails: it is waited for too.
-        let (stored, waiting) = oneshot::channel();
-        self.for_next.push(stored);
-        self.flush(cx);
-        Reply::later(waiting, |_, _, _| ())
+        self.flush_all(cx)
     }
 }

@@ -5,15 +5,18 @@
 //! change made through another node is noticed at most one period late, or five where hints arrive
 //! or there is no other node.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use serde::Serialize;
 use tokio::sync::{Mutex, mpsc};
 
 use super::attached::{Attached, AttachedDevice};
 use crate::{
     actors::{
-        kernel::{Ask, Cx, Serve, Unit},
+        kernel::{Ask, Cx, Public, Serve, Unit, view},
         session::{
             AttachHinted, FellBack, FromNode, HeadHinted, HeadSeen, Listening, Sessions,
             UserSession,
@@ -51,15 +54,16 @@ pub struct HeadWatcher {
     superseded: u64,
 }
 
-/// What the watcher shows of itself.
-#[derive(Debug, Serialize)]
-pub struct HeadWatcherView {
-    hints_arrive: bool,
-    reading: bool,
-    looks: u64,
-    failed: u64,
-    hinted: u64,
-    superseded: u64,
+view! {
+    /// What the watcher shows of itself.
+    pub struct HeadWatcherView {
+        hints_arrive: Public<bool>,
+        reading: Public<bool>,
+        looks: Public<u64>,
+        failed: Public<u64>,
+        hinted: Public<u64>,
+        superseded: Public<u64>,
+    }
 }
 
 impl HeadWatcher {
@@ -195,7 +199,7 @@ impl Unit for HeadWatcher {
         self.listen(cx);
     }
 
-    fn view(&self) -> HeadWatcherView {
+    fn view(&self, _now: Instant) -> HeadWatcherView {
         let Self {
             reading,
             looks,
@@ -205,12 +209,12 @@ impl Unit for HeadWatcher {
             ..
         } = *self;
         HeadWatcherView {
-            hints_arrive: self.is_told(),
-            reading,
-            looks,
-            failed,
-            hinted,
-            superseded,
+            hints_arrive: Public(self.is_told()),
+            reading: Public(reading),
+            looks: Public(looks),
+            failed: Public(failed),
+            hinted: Public(hinted),
+            superseded: Public(superseded),
         }
     }
 }

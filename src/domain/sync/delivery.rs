@@ -112,6 +112,24 @@ impl Delivery {
         self.quiet.is_some()
     }
 
+    /// Whether nothing more may be sent before the client acknowledges.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.room() == 0 || !self.fits(self.next_size)
+    }
+
+    /// Whether a piece of the log is being read for the device.
+    #[must_use]
+    pub const fn is_loading(&self) -> bool {
+        self.loading
+    }
+
+    /// Since when the client has owed an ack and given none.
+    #[must_use]
+    pub const fn owes_since(&self) -> Option<Instant> {
+        self.owes_since
+    }
+
     /// When the client will have owed an ack for `patience`; none while it owes none. A resync may
     /// take the client as long as its reload does.
     #[must_use]

@@ -5,6 +5,7 @@
 
 mod acks;
 mod effect;
+mod links;
 mod liveness;
 mod side;
 
@@ -22,6 +23,7 @@ use crate::domain::{
 use acks::ParkedAck;
 pub use effect::{Attachment, Effect, SessionConfig};
 use effect::{resync_frame, texts};
+pub use links::LinkState;
 use side::{Pace, Remote};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
