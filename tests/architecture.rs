@@ -222,7 +222,12 @@ fn sqlx_is_named_in_the_store_only() {
 }
 
 fn actix_in_the_kernel(sources: &[Source]) -> Vec<String> {
-    const HOMES: [&str; 3] = ["src/actors/kernel", "src/http/socket", "src/boot"];
+    const HOMES: [&str; 4] = [
+        "src/actors/kernel",
+        "src/http/socket",
+        "src/http/admin/socket",
+        "src/boot",
+    ];
     naming(sources, "actix")
         .filter(|(source, at)| {
             !source.tokens[*at].test && !HOMES.iter().any(|home| source.is_in(home))

@@ -6,6 +6,7 @@
 //! what goes up is told.
 
 pub mod identity;
+pub mod inspector;
 pub mod janitor;
 pub mod kernel;
 pub mod session;
@@ -46,6 +47,10 @@ pub struct Graph {
     pub pulse: Arc<identity::Pulse>,
     /// Set once when the node is going away.
     pub draining: Arc<AtomicBool>,
+    /// Where every actor is found.
+    pub directory: kernel::Directory,
+    /// Who looks at them.
+    pub inspectors: inspector::Inspectors,
     /// The way to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
     pub(crate) cursors: Handle<CursorKeeper>,

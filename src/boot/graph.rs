@@ -15,7 +15,10 @@ use crate::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
         janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
-        kernel::{Caps, Handle, Kernel, KernelMetrics, Place, RestartPolicy},
+        inspector::{self, InspectorMetrics, InspectorParts},
+        kernel::{
+            Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles,
+        },
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
     },
@@ -85,10 +88,11 @@ pub(super) async fn start(
         };
         kernel.start(ROOT, move || CursorKeeper::new(parts.clone()))
     };
+    let janitor = start_janitor(&kernel, settings, metrics, store);
     let parts = SessionParts {
         store: store.clone(),
         cursors: cursors.clone(),
-        janitor: start_janitor(&kernel, settings, metrics, store),
+        janitor: janitor.clone(),
         attached: Arc::clone(&attached),
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
@@ -142,7 +146,25 @@ pub(super) async fn start(
             config: login_config(settings),
         },
     );
+    let directory = Directory::default();
+    directory.add(sessions.clone());
+    directory.add(login.all());
+    directory.add(Singles::one(&cursors));
+    directory.add(Singles::one(&heads));
+    directory.add(Singles::one(&revoked));
+    directory.add(Singles::one(&janitor));
+    let inspectors = inspector::inspectors(
+        kernel,
+        InspectorParts {
+            directory: directory.clone(),
+            sockets: metrics.sockets.clone(),
+            metrics: metrics.register(InspectorMetrics::register),
+        },
+    );
+    directory.add(inspectors.clone());
     Ok(Graph {
+        directory,
+        inspectors,
         sessions,
         login,
         revocations,

@@ -23,6 +23,7 @@ use crate::{
     actors::{Graph, kernel::Life},
     domain::{clock::World, forwarded::TrustedProxies, sync::FloodLimit},
     http::{
+        admin::{self, AdminAccess, AdminMetrics},
         connection::Door,
         headers::Origins,
         health::{self, CheckState, Readiness},
@@ -30,14 +31,14 @@ use crate::{
         limit::{LimitConfig, Limits},
         openapi,
         places::Places,
-        socket::{ConnectionGate, SocketParts},
+        socket::{ConnectionGate, Connections, SocketParts},
         stack::{self, Surface},
         sync,
         transport::Encryption,
         upgrade::Upgrades,
         ws,
     },
-    settings::{Limits as LimitSettings, Settings},
+    settings::{Limits as LimitSettings, Secret, Settings},
     telemetry::metrics::Metrics,
 };
 
@@ -136,6 +137,12 @@ pub(super) fn bind(
         proxies: proxies.clone(),
     };
 
+    let access = web::Data::new(AdminAccess::new(
+        settings.admin.token.as_ref().map(Secret::expose),
+        world.clone(),
+        metrics.register(AdminMetrics::register),
+    ));
+    let operated = web::Data::new(graph.clone());
     let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
     let sockets = Arc::new(socket_parts(settings, &graph, metrics, gate.clone()));
     let app = move || {
@@ -169,6 +176,9 @@ pub(super) fn bind(
             .app_data(web::Data::from(Arc::clone(&ready)))
             .configure(health::routes)
             .configure(health::metrics_route)
+            .app_data(operated.clone())
+            .app_data(access.clone())
+            .configure(admin::routes)
     };
     let plan = Plan {
         name: "admin",
@@ -227,6 +237,7 @@ fn socket_parts(
         graph: graph.clone(),
         metrics: metrics.sockets.clone(),
         gate,
+        connections: connections(graph),
         of_users: Places::new(of_user),
         flood: FloodLimit {
             per_second: sync.frames_per_second,
@@ -236,6 +247,13 @@ fn socket_parts(
         send_queue: sync.send_queue_bytes,
         send_buffer: sync.send_buffer_bytes,
     }
+}
+
+/// The connections of this node, to be found by an operator.
+fn connections(graph: &Graph) -> Connections {
+    let all = Connections::new(graph.world.clone());
+    graph.directory.add(all.clone());
+    all
 }
 
 fn limit_config(it: &LimitSettings) -> LimitConfig {

@@ -87,6 +87,16 @@ codes! {
     LogCompacted = 410, "log_compacted", "The log no longer reaches back that far";
     /// The position belongs to another life of the log.
     EpochChanged = 410, "epoch_changed", "The position belongs to another epoch of the log";
+    /// No admin token is set, so that nobody can present it.
+    AdminOff = 403, "admin_off", "The admin API is off";
+    /// The admin token is missing or is another one.
+    AdminTokenInvalid = 401, "admin_token_invalid", "The admin token is missing or wrong";
+    /// No such actor lives on this node.
+    ActorNotFound = 404, "actor_not_found", "There is no such actor";
+    /// The node needs the actor.
+    ActorNotStoppable = 409, "actor_not_stoppable", "Actors of this kind cannot be stopped";
+    /// The server cannot make the actor anew.
+    ActorNotRestartable = 409, "actor_not_restartable", "Actors of this kind cannot be restarted";
     /// The caller is over its rate.
     RateLimited = 429, "rate_limited", "Too many requests";
     /// The part that should answer is full.
@@ -176,6 +186,11 @@ mod tests {
 422 ack_beyond_head The position is beyond the head of the log
 410 log_compacted The log no longer reaches back that far
 410 epoch_changed The position belongs to another epoch of the log
+403 admin_off The admin API is off
+401 admin_token_invalid The admin token is missing or wrong
+404 actor_not_found There is no such actor
+409 actor_not_stoppable Actors of this kind cannot be stopped
+409 actor_not_restartable Actors of this kind cannot be restarted
 429 rate_limited Too many requests
 503 overloaded Too much work is waiting
 503 connection_limit_reached The server holds as many sockets as it can

@@ -27,7 +27,7 @@ pub use error::{Finding, Origin, Problem, ProblemKind, SettingsError};
 pub use reader::Effective;
 pub use secret::Secret;
 pub use sections::{
-    Auth, Database, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server, Sms, SmsProvider, Sync,
+    Admin, Auth, Database, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server, Sms, SmsProvider, Sync,
     Synchronous,
 };
 pub use source::default_file;
@@ -90,6 +90,8 @@ pub struct Settings {
     pub log: Log,
     /// Redis.
     pub redis: Redis,
+    /// The admin API.
+    pub admin: Admin,
     effective: Vec<Effective>,
 }
 
@@ -156,6 +158,7 @@ impl Settings {
             limits: Limits::read(from),
             log: Log::read(from),
             redis: Redis::read(from),
+            admin: Admin::read(from),
             effective: Vec::new(),
         };
         reader.refuse_unknown();

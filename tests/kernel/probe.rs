@@ -17,8 +17,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use listen_stream::{
     actors::kernel::{
-        Ask, Caps, Class, Cx, Deadline, Handle, Kernel, KernelMetrics, Place, Reply, RestartPolicy,
-        Serve, Unit,
+        Ask, Caps, Class, Cx, Deadline, Handle, Kernel, KernelMetrics, Place, Public, Reply,
+        RestartPolicy, Serve, Unit, view,
     },
     domain::clock::{Clock, System, World},
 };

@@ -9,7 +9,7 @@ use std::{
     hash::Hash,
     str::FromStr,
     sync::{Arc, PoisonError, RwLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::LocalBoxFuture;
@@ -23,6 +23,9 @@ use super::{
 pub trait Observed: Send + Sync {
     /// What life it is in.
     fn life(&self) -> Life;
+
+    /// How long ago it was started first.
+    fn age(&self, now: Instant) -> Option<Duration>;
 
     /// What its meters show at `now`; none where it has none.
     fn read(&self, now: Instant) -> Option<Reading>;
@@ -130,6 +133,10 @@ impl<A: Unit> Observed for Handle<A> {
         Self::life(self)
     }
 
+    fn age(&self, now: Instant) -> Option<Duration> {
+        self.read(now).map(|reading| reading.age)
+    }
+
     fn read(&self, now: Instant) -> Option<Reading> {
         let (meter, kind) = &self.0.meters;
         Some(meter.read(kind, now))
@@ -207,6 +214,14 @@ where
 /// The actors of a kind that live as long as the node, by key.
 #[derive(Debug)]
 pub struct Singles<A: Unit>(pub Vec<(String, Handle<A>)>);
+
+impl<A: Unit> Singles<A> {
+    /// The only one of its kind.
+    #[must_use]
+    pub fn one(handle: &Handle<A>) -> Self {
+        Self(vec![("node".to_owned(), handle.clone())])
+    }
+}
 
 impl<A: Unit> Kind for Singles<A> {
     fn name(&self) -> &'static str {

@@ -6,15 +6,17 @@
 //! it and judges its liveness and its window; it attaches again when the session was made anew. It
 //! must never wait for its client: what the mailbox brings is handled whatever the client does.
 
+mod directory;
 mod drive;
 mod frames;
 mod gate;
+mod mailbox;
 mod outbox;
 mod utf8;
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use actix_http::ws::{CloseCode as WsCode, CloseReason};
 use actix_web::web::BytesMut;
 
@@ -25,9 +27,9 @@ use super::{
 use crate::{
     actors::{
         Graph,
-        kernel::{Ask, CallError, Handle, Life, Outlet, Push, Serve},
+        kernel::{Ask, CallError, Handle, Life, Outlet, Serve},
         session::{
-            Attach, AttachRefused, AttachedTo, Detached, Frame, Resumed, ToDevice, UserSession,
+            Attach, AttachRefused, AttachedTo, Detached, Frame, Resumed, UserSession,
         },
     },
     domain::{
@@ -42,6 +44,7 @@ use crate::{
 };
 use drive::Drive;
 use frames::Decoder;
+pub use directory::Connections;
 pub use gate::{ConnectionGate, Permit};
 use outbox::Outbox;
 
@@ -59,6 +62,8 @@ pub struct SocketParts {
     pub metrics: SocketMetrics,
     /// How many there may be.
     pub gate: ConnectionGate,
+    /// Where they are found.
+    pub connections: Connections,
     /// How many each user may have, those among them that are closing or not attached yet.
     pub of_users: Places<UserId>,
     /// How much each may send.
@@ -357,6 +362,8 @@ impl Actor for DeviceConnection {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
+        let (all, to) = (&self.parts.connections, ctx.address().downgrade());
+        all.add(self.conn, self.caller.user, to);
         // The first future, so that it is polled before the others.
         ctx.spawn(Drive);
         self.attach(REATTACH * 10, ctx);
@@ -369,31 +376,7 @@ impl Drop for DeviceConnection {
         if matches!(self.phase, Phase::Attaching | Phase::Open) {
             self.detach();
         }
+        self.parts.connections.remove(self.conn);
         self.parts.metrics.ended(self.ended);
-    }
-}
-
-impl Handler<Push<ToDevice>> for DeviceConnection {
-    type Result = ();
-
-    fn handle(&mut self, Push(what): Push<ToDevice>, ctx: &mut Ctx) {
-        match what {
-            ToDevice::Text(texts) => {
-                let events = texts.iter().filter(|text| ServerFrame::is_event(text));
-                self.flood.sent(events.count());
-                for text in texts {
-                    let told = ServerFrame::resync(&text);
-                    if told.is_some() || ServerFrame::refuses_position(&text) {
-                        // Where the client said it is counts no more, until it says it anew.
-                        self.position = None;
-                    }
-                    self.resync = told.or(self.resync);
-                    self.outbox.text(text);
-                }
-            }
-            ToDevice::Ping => self.outbox.ping(),
-            ToDevice::Renewed(caller) => self.caller = *caller,
-            ToDevice::Close(code) => self.close(code, ctx),
-        }
     }
 }

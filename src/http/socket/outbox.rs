@@ -85,6 +85,16 @@ impl Outbox {
         Arc::clone(&self.unread)
     }
 
+    /// How many of these texts there are.
+    pub(super) fn unread_now(&self) -> usize {
+        self.unread.load(Relaxed)
+    }
+
+    /// Texts that no byte was written of.
+    pub(super) fn frames(&self) -> usize {
+        self.texts.len()
+    }
+
     fn is_open(&self) -> bool {
         matches!(self.close, Close::No)
     }

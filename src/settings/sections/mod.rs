@@ -1,5 +1,6 @@
 //! The sections of the settings: what each key means, its unit, its default and its bounds.
 
+mod admin;
 mod auth;
 mod database;
 mod keys;
@@ -10,6 +11,7 @@ mod server;
 mod sms;
 mod sync;
 
+pub use admin::Admin;
 pub use auth::Auth;
 pub use database::{Database, Synchronous};
 pub use keys::{Keys, MasterKey};

@@ -1,0 +1,216 @@
+//! Who may use the admin API: who has the admin token.
+//!
+//! Owns the token's digest, which is compared in constant time, and who presented a wrong one lately: a
+//! network with too many is refused whatever it presents, until a minute is over.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::header,
+    middleware::Next,
+    web,
+};
+use prometheus_client::{metrics::counter::Counter, registry::Registry};
+use subtle::ConstantTimeEq as _;
+
+use crate::{
+    domain::{clock::World, error::ErrorCode, identity::Secrets},
+    http::{error::ApiError, limit::network},
+};
+
+/// Wrong tokens that a network may present within [`WINDOW`].
+const TRIES: u32 = 10;
+/// For how long wrong tries count, from the first on.
+const WINDOW: Duration = Duration::from_mins(1);
+/// Networks that are remembered.
+const NETWORKS: usize = 1024;
+
+/// What the admin API counts.
+#[derive(Debug, Clone, Default)]
+pub struct AdminMetrics {
+    refused: Counter,
+}
+
+impl AdminMetrics {
+    /// Makes the families and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let it = Self::default();
+        registry.register(
+            "admin_refused",
+            "Calls of the admin API without the admin token",
+            it.refused.clone(),
+        );
+        it
+    }
+}
+
+/// Who may use the admin API.
+#[derive(Debug)]
+pub struct AdminAccess {
+    /// Of the token; none where none is set.
+    digest: Option<String>,
+    world: World,
+    metrics: AdminMetrics,
+    tries: Mutex<Tries>,
+}
+
+impl AdminAccess {
+    /// Who presents `token`; nobody without one.
+    #[must_use]
+    pub fn new(token: Option<&str>, world: World, metrics: AdminMetrics) -> Self {
+        Self {
+            digest: token.map(Secrets::sha256),
+            world,
+            metrics,
+            tries: Mutex::default(),
+        }
+    }
+
+    fn check(&self, presented: Option<&str>, peer: Option<IpAddr>) -> Result<(), ApiError> {
+        let Some(digest) = &self.digest else {
+            return Err(ApiError::new(ErrorCode::AdminOff).detail(
+                "the admin API is off: set admin.token or admin.token_file (at least 32 characters)",
+            ));
+        };
+        let (now, network) = (self.world.instant(), network(peer));
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait) = tries.refused_for(network, now) {
+            self.metrics.refused.inc();
+            return Err(ApiError::new(ErrorCode::RateLimited)
+                .detail("too many wrong admin tokens")
+                .retry_after(wait.as_secs() + 1));
+        }
+        // Digests have one length, so that nothing tells how long the token is.
+        let good = presented.is_some_and(|presented| {
+            let presented = Secrets::sha256(presented);
+            presented.as_bytes().ct_eq(digest.as_bytes()).into()
+        });
+        if good {
+            return Ok(());
+        }
+        if presented.is_some() {
+            tries.failed(network, now);
+        }
+        self.metrics.refused.inc();
+        Err(ErrorCode::AdminTokenInvalid.into())
+    }
+}
+
+/// Wrong tries by network: when the first of the window was, and how many there were.
+#[derive(Debug, Default)]
+struct Tries(HashMap<IpAddr, (Instant, u32)>);
+
+impl Tries {
+    /// For how long the network is still refused.
+    fn refused_for(&self, network: IpAddr, now: Instant) -> Option<Duration> {
+        let (since, count) = self.0.get(&network)?;
+        let left = WINDOW.checked_sub(now.saturating_duration_since(*since))?;
+        (*count >= TRIES && !left.is_zero()).then_some(left)
+    }
+
+    fn failed(&mut self, network: IpAddr, now: Instant) {
+        let counts = |since: &Instant| now.saturating_duration_since(*since) < WINDOW;
+        if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {
+            self.0.retain(|_, (since, _)| counts(since));
+            // So many at once are guessing: the oldest give way.
+            let oldest = self.0.iter().min_by_key(|(_, (since, _))| *since);
+            let oldest = oldest.map(|(network, _)| *network);
+            if let Some(oldest) = oldest.filter(|_| self.0.len() >= NETWORKS) {
+                self.0.remove(&oldest);
+            }
+        }
+        let tries = self.0.entry(network).or_insert((now, 0));
+        if !counts(&tries.0) {
+            *tries = (now, 0);
+        }
+        tries.1 += 1;
+    }
+}
+
+/// The middleware: nothing below it is reached without the token.
+pub(super) async fn admit(
+    req: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let access = req
+        .app_data::<web::Data<AdminAccess>>()
+        .ok_or_else(|| ApiError::internal("the admin token is not there"))?;
+    let header = req.headers().get(header::AUTHORIZATION);
+    let presented = header.map(|value| {
+        let value = value.to_str().unwrap_or_default();
+        let parts = value.split_once(' ');
+        let parts = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        parts.map_or("", |(_, token)| token.trim())
+    });
+    access.check(presented, req.peer_addr().map(|peer| peer.ip()))?;
+    next.call(req).await
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError as _;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::domain::clock::{Clock as _, System};
+
+    const TOKEN: &str = "an-admin-token-of-32-characters-";
+
+    fn access(token: Option<&str>) -> AdminAccess {
+        let metrics = AdminMetrics::register(&mut Registry::default());
+        AdminAccess::new(token, World::system(), metrics)
+    }
+
+    fn ip(n: u32) -> IpAddr {
+        std::net::Ipv4Addr::from(n).into()
+    }
+
+    #[test]
+    fn only_the_token_opens() {
+        let with = access(Some(TOKEN));
+        let status = |access: &AdminAccess, presented| match access.check(presented, None) {
+            Ok(()) => 200,
+            Err(e) => e.status_code().as_u16(),
+        };
+        assert_eq!(status(&with, Some(TOKEN)), 200);
+        for wrong in [None, Some(""), Some("an-admin-token"), Some(&TOKEN[1..])] {
+            assert_eq!(status(&with, wrong), 401, "{wrong:?}");
+        }
+        assert_eq!(status(&access(None), Some(TOKEN)), 403);
+        assert_eq!(status(&access(None), Some("")), 403);
+        assert_eq!(with.metrics.refused.get(), 4);
+    }
+
+    #[test]
+    fn whoever_guesses_is_refused_alone_until_a_minute_is_over() {
+        let (now, mut tries) = (System.instant(), Tries::default());
+        for _ in 0..TRIES {
+            assert_eq!(tries.refused_for(ip(1), now), None);
+            tries.failed(ip(1), now);
+        }
+        let sec = Duration::from_secs(1);
+        assert_eq!(tries.refused_for(ip(1), now + sec * 20), Some(sec * 40));
+        assert_eq!(tries.refused_for(ip(2), now), None);
+        assert_eq!(tries.refused_for(ip(1), now + sec * 60), None);
+        tries.failed(ip(1), now + sec * 61);
+        assert_eq!(tries.refused_for(ip(1), now + sec * 61), None);
+    }
+
+    #[test]
+    fn many_who_guess_cost_no_memory() {
+        let (now, mut tries) = (System.instant(), Tries::default());
+        for n in 0..10_000 {
+            tries.failed(ip(n), now + Duration::from_millis(n.into()));
+        }
+        assert_eq!(tries.0.len(), NETWORKS);
+        assert!(tries.0.contains_key(&ip(9999)) && !tries.0.contains_key(&ip(0)));
+    }
+}
