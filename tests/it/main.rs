@@ -13,6 +13,8 @@
 #[macro_use]
 mod support;
 
+mod admin;
+mod admin_lives;
 mod auth;
 mod auth_input;
 mod auth_refresh;

@@ -96,13 +96,13 @@ async fn raised(server: &Server) -> i64 {
 }
 
 /// The store, held in a way that makes the user's next write wait.
-enum Held {
+pub enum Held {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Held {
-    async fn take(server: &Server, me: &Device) -> Self {
+    pub async fn take(server: &Server, me: &Device) -> Self {
         if let Some(url) = server.database_url() {
             let mut connection = PgConnection::connect(url).await.unwrap();
             sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
@@ -126,7 +126,7 @@ impl Held {
         }
     }
 
-    async fn release(self) {
+    pub async fn release(self) {
         match self {
             Self::Sqlite(mut connection) => {
                 sqlx::query("ROLLBACK")

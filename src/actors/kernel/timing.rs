@@ -101,7 +101,7 @@ impl EncodeMetric for Timing {
             shown.push((bound(at) as f64 / 1e9, count));
             begin = at + 1;
         }
-        shown.push((f64::MAX, counts[begin..].iter().sum()));
+        shown.push((f64::INFINITY, counts[begin..].iter().sum()));
         let sum = self.0.nanos.load(Relaxed) as f64 / 1e9;
         encoder.encode_histogram::<NoLabelSet>(sum, counts.iter().sum(), &shown, None)
     }

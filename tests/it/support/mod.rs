@@ -1,5 +1,6 @@
 //! The harness: servers as processes, clients as devices, sockets, and shapes of answers.
 
+pub mod admin;
 pub mod answer;
 pub mod certificate;
 pub mod client;
