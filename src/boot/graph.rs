@@ -14,11 +14,9 @@ use crate::{
     actors::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
-        janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
         inspector::{self, InspectorMetrics, InspectorParts},
-        kernel::{
-            Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles,
-        },
+        janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
+        kernel::{Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles},
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
     },

@@ -58,14 +58,20 @@ async fn without_the_token_nothing_is_shown() {
         answer.problem(401, "admin_token_invalid");
     }
     // Not even what there is.
-    call(&server, "GET", "/nothing", None).await.problem(401, "admin_token_invalid");
-    call(&server, "GET", "/nothing", Some(&good)).await.problem(404, "not_found");
+    call(&server, "GET", "/nothing", None)
+        .await
+        .problem(401, "admin_token_invalid");
+    call(&server, "GET", "/nothing", Some(&good))
+        .await
+        .problem(404, "not_found");
     let answer = call(&server, "DELETE", "/actors", Some(&good)).await;
     assert_eq!(answer.header("allow"), Some("GET"));
     answer.problem(405, "method_not_allowed");
     // The public listener knows nothing of it.
     let public = server.api().request(Method::GET, "/admin/v1/actors");
-    send(public.bearer_auth(TOKEN)).await.problem(404, "not_found");
+    send(public.bearer_auth(TOKEN))
+        .await
+        .problem(404, "not_found");
     // Whoever goes on guessing is refused, and is not told whether the last guess was good.
     let mut refused = None;
     for n in 0..12 {
@@ -76,7 +82,9 @@ async fn without_the_token_nothing_is_shown() {
     let refused = refused.expect("guesses are limited");
     assert!(refused.header("retry-after").is_some());
     refused.problem(429, "rate_limited");
-    call(&server, "GET", "/actors", Some(&good)).await.problem(429, "rate_limited");
+    call(&server, "GET", "/actors", Some(&good))
+        .await
+        .problem(429, "rate_limited");
     assert!(server.metric("admin_refused_total").await > 20);
     // Machines still see how the node is.
     for path in ["/health", "/ready", "/metrics"] {
@@ -93,7 +101,11 @@ async fn a_short_token_is_refused_by_its_name() {
     assert!(ended.output.contains("at least 32"), "{}", ended.output);
     let ended = run(&["config", "check"], &[WITH_TOKEN]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.output);
-    assert!(ended.output.contains("admin.token = \"***\""), "{}", ended.output);
+    assert!(
+        ended.output.contains("admin.token = \"***\""),
+        "{}",
+        ended.output
+    );
     assert!(!ended.output.contains(TOKEN));
 }
 
@@ -310,7 +322,10 @@ async fn the_live_feed_comes_once_a_second_and_only_to_some() {
     assert!(about.contains(&took), "4 frames in {took:?}");
     assert_eq!(frame["sockets_open"], 1);
     assert_eq!(frame["kinds"][0]["kind"], "user_session");
-    assert!(frame["rates_over_ms"].as_u64().unwrap() >= 1000, "{frame:#}");
+    assert!(
+        frame["rates_over_ms"].as_u64().unwrap() >= 1000,
+        "{frame:#}"
+    );
     let slowest = frame["slowest"].as_array().unwrap();
     assert!((1..=10).contains(&slowest.len()), "{frame:#}");
     // All share one: no more is done for sixteen than for one.
@@ -354,7 +369,11 @@ async fn a_watcher_that_does_not_read_is_dropped() {
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "{view:#}");
     }
-    assert!(begun.elapsed() > Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() > Duration::from_secs(8),
+        "{:?}",
+        begun.elapsed()
+    );
     drop(silent);
 }
 
@@ -379,7 +398,11 @@ async fn the_description_tells_the_truth() {
     );
     for (path, methods) in paths {
         for (method, operation) in methods.as_object().unwrap() {
-            assert_eq!(operation["security"], json!([{"admin": []}]), "{method} {path}");
+            assert_eq!(
+                operation["security"],
+                json!([{"admin": []}]),
+                "{method} {path}"
+            );
             assert!(operation["responses"]["401"].is_object(), "{method} {path}");
         }
     }
@@ -408,6 +431,9 @@ async fn the_description_tells_the_truth() {
     assert_eq!(keys(&page["items"][0]), fields("ActorRow"));
     let view = admin.get("/actors/cursor_keeper:node").await.ok(200);
     assert_eq!(keys(&view), fields("ActorView"));
-    let halted = admin.post("/actors/cursor_keeper:node/restart").await.ok(200);
+    let halted = admin
+        .post("/actors/cursor_keeper:node/restart")
+        .await
+        .ok(200);
     assert_eq!(keys(&halted), fields("HaltedView"));
 }

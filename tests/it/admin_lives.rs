@@ -140,8 +140,9 @@ both_engines! {
         admin.post(&format!("/actors/{id}/restart")).await.problem(409, "actor_not_restartable");
         let path = format!("/actors/{id}/stop");
         let stopping = admin.post(&path);
-        let reading = async {
+        let reading = async move {
             socket.next_frame("goodbye").await;
+            // Its part of the handshake, and the end of the connection.
             socket.expect_close(1001).await;
         };
         let (stopped, ()) = tokio::join!(stopping, reading);

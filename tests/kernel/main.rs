@@ -2,6 +2,7 @@
 
 mod delivery;
 mod failure;
+mod halt;
 mod probe;
 mod resting;
 mod seen;

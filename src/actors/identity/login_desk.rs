@@ -384,7 +384,11 @@ impl LoginDesks {
     #[must_use]
     pub fn all(&self) -> Singles<LoginDesk> {
         let desks = self.0.iter().enumerate();
-        Singles(desks.map(|(n, desk)| (n.to_string(), desk.clone())).collect())
+        Singles(
+            desks
+                .map(|(n, desk)| (n.to_string(), desk.clone()))
+                .collect(),
+        )
     }
 
     pub(in crate::actors) fn lives(&self) -> impl Iterator<Item = Life> {

@@ -98,7 +98,9 @@ impl Place {
 
     fn cmp_to(&self, value: u64, key: &str) -> Ordering {
         // The highest first.
-        value.cmp(&self.value).then_with(|| self.key.as_str().cmp(key))
+        value
+            .cmp(&self.value)
+            .then_with(|| self.key.as_str().cmp(key))
     }
 }
 
@@ -188,7 +190,12 @@ pub(super) fn page(kind: &dyn Kind, query: &ListQuery, world: &World) -> ActorPa
     // One that ended meanwhile is left out.
     let rows = places.iter().filter_map(|place| {
         let actor = kind.find(&place.key)?;
-        Some(ActorRow::new(kind.name(), &place.key, actor.as_ref(), world))
+        Some(ActorRow::new(
+            kind.name(),
+            &place.key,
+            actor.as_ref(),
+            world,
+        ))
     });
     ActorPage {
         items: rows.collect(),

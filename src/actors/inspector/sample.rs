@@ -109,7 +109,10 @@ impl Counted {
         let mut in_progress = 0;
         kind.visit(&mut |_, actor| {
             let classes = [Class::Command, Class::Read, Class::Control];
-            in_progress += classes.map(|class| actor.in_progress(class)).iter().sum::<u64>();
+            in_progress += classes
+                .map(|class| actor.in_progress(class))
+                .iter()
+                .sum::<u64>();
         });
         Self {
             name: kind.name(),

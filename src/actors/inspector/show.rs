@@ -161,16 +161,15 @@ fn ms(time: Duration) -> f64 {
 }
 
 impl ActorRow {
-    pub(super) fn new(
-        kind: &'static str,
-        key: &str,
-        actor: &dyn Observed,
-        world: &World,
-    ) -> Self {
+    pub(super) fn new(kind: &'static str, key: &str, actor: &dyn Observed, world: &World) -> Self {
         let (now, life) = (world.instant(), actor.life());
         let it = actor.read(now);
         let age = actor.age(now);
-        let started = age.and_then(|age| world.now().checked_sub_signed(TimeDelta::from_std(age).ok()?));
+        let started = age.and_then(|age| {
+            world
+                .now()
+                .checked_sub_signed(TimeDelta::from_std(age).ok()?)
+        });
         Self {
             id: id(kind, key),
             kind,
@@ -292,7 +291,12 @@ impl Inspector {
         let rows = slowest.iter().filter(|(place, _)| place.weighs());
         let rows = rows.filter_map(|(place, kind)| {
             let actor = kind.find(place.key())?;
-            Some(ActorRow::new(kind.name(), place.key(), actor.as_ref(), world))
+            Some(ActorRow::new(
+                kind.name(),
+                place.key(),
+                actor.as_ref(),
+                world,
+            ))
         });
         rows.collect()
     }

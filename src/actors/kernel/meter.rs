@@ -277,8 +277,7 @@ impl Meter {
     pub(super) fn handled(&self, kind: &KindMeter, sent: Instant, begun: Instant, ended: Instant) {
         let took = ended.saturating_duration_since(begun);
         // Only this thread writes: no other addition can come between.
-        self.handled
-            .store(self.handled.load(Relaxed) + 1, Relaxed);
+        self.handled.store(self.handled.load(Relaxed) + 1, Relaxed);
         let busy = self.busy.load(Relaxed).saturating_add(nanos(took));
         self.busy.store(busy, Relaxed);
         self.last.store(self.at(ended), Relaxed);
@@ -320,7 +319,9 @@ impl Meter {
         now: Instant,
     ) {
         let took = now.saturating_duration_since(sent).as_micros();
-        let took = u64::try_from(took).unwrap_or(u64::MAX).clamp(1, u64::MAX >> 16);
+        let took = u64::try_from(took)
+            .unwrap_or(u64::MAX)
+            .clamp(1, u64::MAX >> 16);
         let (window, known) = (self.window_at(now), self.window.load(Relaxed));
         let [slowest, before] = &self.slowest;
         if window != known {
@@ -392,6 +393,44 @@ impl Meter {
             slowest: self.slowest(kind, now),
             restarts: self.restarts.load(Relaxed),
         }
+    }
+}
+
+/// What the kernel writes down of each message, for benchmarks: with it, and without it.
+#[derive(Debug)]
+pub struct Bookkeeping(Meters);
+
+impl Bookkeeping {
+    /// Of one actor.
+    #[must_use]
+    pub fn new(metrics: &KernelMetrics, now: Instant) -> Self {
+        Self((Arc::new(Meter::new(now)), metrics.kind("benchmark")))
+    }
+
+    /// What is written of a message that is told.
+    pub fn told(&self, sent: Instant, begun: Instant, ended: Instant) {
+        self.0.0.handled(&self.0.1, sent, begun, ended);
+    }
+
+    /// What is written of an ask that is answered at once.
+    pub fn asked(&self, sent: Instant, begun: Instant, ended: Instant) {
+        self.told(sent, begun, ended);
+        self.0.0.answered(&self.0.1, "Benchmark", sent, ended);
+    }
+
+    /// What is written of an ask that is answered later, at `answered`.
+    pub fn asked_for_later(
+        &self,
+        sent: Instant,
+        begun: Instant,
+        ended: Instant,
+        answered: Instant,
+    ) {
+        let (meter, kind) = &self.0;
+        self.told(sent, begun, ended);
+        meter.owes(Class::Command, begun);
+        meter.answered(kind, "Benchmark", sent, answered);
+        meter.settled(Class::Command, answered, false);
     }
 }
 

@@ -30,7 +30,7 @@ pub use directory::{Directory, Kind, Observed, Powers, Seen, Singles};
 pub use envelope::{Cx, Reply, Serve, Timer, Unit};
 pub use halt::{Halt, Halted};
 pub use handle::{CallError, Handle, Life};
-pub use meter::{Failure, KernelMetrics, Reading, Slowest, Totals, short_name};
+pub use meter::{Bookkeeping, Failure, KernelMetrics, Reading, Slowest, Totals, short_name};
 pub use outlet::{Frames, Outlet, Push};
 pub use registry::Registry;
 pub use restart::{RestartBudget, RestartPolicy, Verdict};

@@ -61,7 +61,9 @@ impl UserSession {
                 .and_then(|v| then(session, v, cx));
             let now = cx.world.instant();
             let had = session.turns.done(now);
-            session.slow.note(had, reply.as_ref().err().copied(), now, cx);
+            session
+                .slow
+                .note(had, reply.as_ref().err().copied(), now, cx);
             reply
         })
     }

@@ -116,7 +116,10 @@ mod tests {
         assert_eq!(fifo.done(later(1)).unwrap().wanted.what, "a");
         assert!(c.try_recv().is_ok());
         let had = fifo.done(later(3)).unwrap();
-        assert_eq!((had.wanted.what, had.waited()), ("c", Duration::from_secs(1)));
+        assert_eq!(
+            (had.wanted.what, had.waited()),
+            ("c", Duration::from_secs(1))
+        );
         assert!(fifo.is_empty() && fifo.held().is_none());
     }
 }

@@ -184,7 +184,11 @@ impl UserSession {
             attaching: Public(self.attaching.len()),
             attachment: held(&self.attach_turns),
             slow_commands: self.slow.view(),
-            devices: self.core.links().map(|link| self.show_link(&link, now)).collect(),
+            devices: self
+                .core
+                .links()
+                .map(|link| self.show_link(&link, now))
+                .collect(),
             last_used_ms: self.last_used.map(|at| millis_since(at, now)),
         }
     }
@@ -200,7 +204,10 @@ impl UserSession {
             unread_frames: Public(link.map_or(0, |link| link.outlet.unread())),
             in_flight_bytes: Public(it.delivery.flight_bytes()),
             window_full: Public(it.delivery.is_full()),
-            owes_ack_ms: it.delivery.owes_since().map(|since| millis_since(since, now)),
+            owes_ack_ms: it
+                .delivery
+                .owes_since()
+                .map(|since| millis_since(since, now)),
             reading_log: Public(it.delivery.is_loading()),
             resyncing: Public(it.delivery.is_quiet()),
             last_heard_ms: millis_since(it.last_heard, now),

@@ -95,7 +95,9 @@ pub(super) async fn list(
             }
         }
         let inspectors = &graph.inspectors;
-        let kinds = inspectors.ask(&THE_ONE, ListKinds, deadline(&graph)).await?;
+        let kinds = inspectors
+            .ask(&THE_ONE, ListKinds, deadline(&graph))
+            .await?;
         return Ok(HttpResponse::Ok().json(kinds));
     };
     let sort = sort.unwrap_or_default();
@@ -117,7 +119,10 @@ pub(super) async fn list(
         limit: page_limit(limit)? as usize,
     };
     let ask = ListActors(query);
-    let page = graph.inspectors.ask(&THE_ONE, ask, deadline(&graph)).await?;
+    let page = graph
+        .inspectors
+        .ask(&THE_ONE, ask, deadline(&graph))
+        .await?;
     let page = page.ok_or_else(|| {
         let kinds = graph.directory.kinds();
         let names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
@@ -140,7 +145,10 @@ pub(super) async fn show(
 ) -> Result<web::Json<ActorView>, ApiError> {
     let (kind, key) = id.parts()?;
     let ask = ShowActor { kind, key };
-    let view = graph.inspectors.ask(&THE_ONE, ask, deadline(&graph)).await?;
+    let view = graph
+        .inspectors
+        .ask(&THE_ONE, ask, deadline(&graph))
+        .await?;
     view.map(web::Json)
         .ok_or_else(|| ErrorCode::ActorNotFound.into())
 }

@@ -12,7 +12,7 @@ use std::{
 
 use actix_web::{
     Error,
-    body::MessageBody,
+    body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header,
     middleware::Next,
@@ -136,10 +136,10 @@ impl Tries {
 }
 
 /// The middleware: nothing below it is reached without the token.
-pub(super) async fn admit(
+pub(super) async fn admit<B: MessageBody>(
     req: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, Error> {
     let access = req
         .app_data::<web::Data<AdminAccess>>()
         .ok_or_else(|| ApiError::internal("the admin token is not there"))?;
@@ -150,8 +150,15 @@ pub(super) async fn admit(
         let parts = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         parts.map_or("", |(_, token)| token.trim())
     });
-    access.check(presented, req.peer_addr().map(|peer| peer.ip()))?;
-    next.call(req).await
+    let checked = access.check(presented, req.peer_addr().map(|peer| peer.ip()));
+    match checked {
+        Ok(()) => next
+            .call(req)
+            .await
+            .map(ServiceResponse::map_into_left_body),
+        // As an answer: an error would pass by the layers around.
+        Err(e) => Ok(req.error_response(e).map_into_right_body()),
+    }
 }
 
 #[cfg(test)]

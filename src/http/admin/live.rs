@@ -31,10 +31,12 @@ pub(super) async fn live(
     payload: web::Payload,
 ) -> Result<HttpResponse, ApiError> {
     socket::check(&req)?;
-    let frames = graph.inspectors.ask(&THE_ONE, Watch, deadline(&graph)).await?;
-    let frames = frames.ok_or_else(|| {
-        ApiError::new(ErrorCode::ConnectionLimitReached).retry_after(ROOM_AGAIN)
-    })?;
+    let frames = graph
+        .inspectors
+        .ask(&THE_ONE, Watch, deadline(&graph))
+        .await?;
+    let frames = frames
+        .ok_or_else(|| ApiError::new(ErrorCode::ConnectionLimitReached).retry_after(ROOM_AGAIN))?;
     socket::open(frames, graph.world.clone(), &req, payload)
 }
 

@@ -25,6 +25,3 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .default_service(web::to(super::error::fallback)),
     );
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,9 +28,7 @@ use crate::{
     actors::{
         Graph,
         kernel::{Ask, CallError, Handle, Life, Outlet, Serve},
-        session::{
-            Attach, AttachRefused, AttachedTo, Detached, Frame, Resumed, UserSession,
-        },
+        session::{Attach, AttachRefused, AttachedTo, Detached, Frame, Resumed, UserSession},
     },
     domain::{
         identity::Caller,
@@ -42,9 +40,9 @@ use crate::{
     },
     telemetry::metrics::SocketMetrics,
 };
+pub use directory::Connections;
 use drive::Drive;
 use frames::Decoder;
-pub use directory::Connections;
 pub use gate::{ConnectionGate, Permit};
 use outbox::Outbox;
 

@@ -42,7 +42,9 @@ impl Admin {
         let kinds = self.get("/actors").await.ok(200);
         let found = kinds["kinds"].as_array().unwrap().iter();
         let found = found.clone().find(|kind| kind["kind"] == name);
-        found.unwrap_or_else(|| panic!("no {name} in {kinds:#}")).clone()
+        found
+            .unwrap_or_else(|| panic!("no {name} in {kinds:#}"))
+            .clone()
     }
 
     /// The user's session.
