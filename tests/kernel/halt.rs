@@ -174,7 +174,7 @@ async fn the_directory_finds_every_kind_and_how_each_life_ended() {
     let it = kind.find("2").unwrap();
     assert_eq!(
         it.view(long()).await,
-        Seen::Live(serde_json::json!({"life": 1}))
+        Seen::Live(serde_json::json!({"life": 2}))
     );
     assert!(it.failures().is_empty());
     let handle = registry.find(&2).unwrap();
@@ -190,5 +190,6 @@ async fn the_directory_finds_every_kind_and_how_each_life_ended() {
     assert!(single.find("node").is_some() && !single.powers().stop);
     // One that does not answer in time holds nobody up.
     let past = System.instant();
-    assert_eq!(it.view(past).await, Seen::Timeout);
+    let other = kind.find("1").unwrap();
+    assert_eq!(other.view(past).await, Seen::Timeout);
 }

@@ -99,7 +99,7 @@ impl Kernel {
                 if it.gate.is_closed() {
                     break;
                 }
-                life = life.wrapping_add(1);
+                life = life.saturating_add(1);
                 context = open();
             }
         });
@@ -202,7 +202,10 @@ async fn live<A: Unit>(
         .await;
     let ended = match begun {
         Ok(Poll::Pending) => {
-            inner.announce(Life::Up(life), Some(addr));
+            // The first one was before it was made, and may have been told to leave since.
+            if life > 0 {
+                inner.announce(Life::Up(life), Some(addr));
+            }
             AssertUnwindSafe(&mut body).catch_unwind().await
         }
         Ok(Poll::Ready(())) => Ok(()),
