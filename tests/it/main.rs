@@ -15,6 +15,7 @@ mod support;
 
 mod admin;
 mod admin_lives;
+mod admin_walk;
 mod auth;
 mod auth_input;
 mod auth_refresh;
