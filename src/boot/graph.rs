@@ -14,7 +14,7 @@ use crate::{
     actors::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
-        inspector::{self, InspectorMetrics, InspectorParts},
+        inspector::{self, InspectorMetrics, InspectorParts, Inspectors},
         janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
         kernel::{Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles},
         session::{self, SessionParts, Sessions},
@@ -64,10 +64,8 @@ pub(super) async fn start(
     // Nothing that could still be presented may be missing before the first token is checked: all
     // that is stored, because tokens made before the setting was lowered live longer than it says.
     let since = DateTime::UNIX_EPOCH;
-    for it in store
-        .revocations_since(world.instant() + START_BUDGET, since)
-        .await?
-    {
+    let soon = world.instant() + START_BUDGET;
+    for it in store.revocations_since(soon, since).await? {
         revocations.add(&it);
     }
 
@@ -133,33 +131,20 @@ pub(super) async fn start(
             )
         })
     };
-    let login = LoginDesks::start(
-        &kernel,
-        &LoginParts {
-            store: store.clone(),
-            sessions: sessions.clone(),
-            revocations: Arc::clone(&revocations),
-            secrets: Arc::clone(&secrets),
-            sms: SmsProvider::console(sms_log(settings)),
-            config: login_config(settings),
-        },
-    );
+    let parts = LoginParts {
+        store: store.clone(),
+        sessions: sessions.clone(),
+        revocations: Arc::clone(&revocations),
+        secrets: Arc::clone(&secrets),
+        sms: SmsProvider::console(sms_log(settings)),
+        config: login_config(settings),
+    };
+    let login = LoginDesks::start(&kernel, &parts);
     let directory = Directory::default();
     directory.add(sessions.clone());
     directory.add(login.all());
-    directory.add(Singles::one(&cursors));
-    directory.add(Singles::one(&heads));
-    directory.add(Singles::one(&revoked));
-    directory.add(Singles::one(&janitor));
-    let inspectors = inspector::inspectors(
-        kernel,
-        InspectorParts {
-            directory: directory.clone(),
-            sockets: metrics.sockets.clone(),
-            metrics: metrics.register(InspectorMetrics::register),
-        },
-    );
-    directory.add(inspectors.clone());
+    add_roots(&directory, &cursors, &heads, &revoked, &janitor);
+    let inspectors = start_inspector(kernel, metrics, &directory);
     Ok(Graph {
         directory,
         inspectors,
@@ -231,6 +216,31 @@ fn start_janitor(
         period: Duration::from_millis(settings.sync.trim_interval_ms),
     };
     kernel.start(ROOT, move || SyncLogJanitor::new(parts.clone()))
+}
+
+fn add_roots(
+    to: &Directory,
+    cursors: &Handle<CursorKeeper>,
+    heads: &Handle<HeadWatcher>,
+    revoked: &Handle<RevocationKeeper>,
+    janitor: &Handle<SyncLogJanitor>,
+) {
+    to.add(Singles::one(cursors));
+    to.add(Singles::one(heads));
+    to.add(Singles::one(revoked));
+    to.add(Singles::one(janitor));
+}
+
+/// It is started when it is first asked.
+fn start_inspector(kernel: Kernel, metrics: &Metrics, directory: &Directory) -> Inspectors {
+    let parts = InspectorParts {
+        directory: directory.clone(),
+        sockets: metrics.sockets.clone(),
+        metrics: metrics.register(InspectorMetrics::register),
+    };
+    let inspectors = inspector::inspectors(kernel, parts);
+    directory.add(inspectors.clone());
+    inspectors
 }
 
 fn login_config(settings: &Settings) -> LoginConfig {

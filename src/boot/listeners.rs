@@ -137,12 +137,7 @@ pub(super) fn bind(
         proxies: proxies.clone(),
     };
 
-    let access = web::Data::new(AdminAccess::new(
-        settings.admin.token.as_ref().map(Secret::expose),
-        world.clone(),
-        metrics.register(AdminMetrics::register),
-    ));
-    let operated = web::Data::new(graph.clone());
+    let operated = operated(settings, world, metrics, graph);
     let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
     let sockets = Arc::new(socket_parts(settings, &graph, metrics, gate.clone()));
     let app = move || {
@@ -176,9 +171,7 @@ pub(super) fn bind(
             .app_data(web::Data::from(Arc::clone(&ready)))
             .configure(health::routes)
             .configure(health::metrics_route)
-            .app_data(operated.clone())
-            .app_data(access.clone())
-            .configure(admin::routes)
+            .configure(operated.clone())
     };
     let plan = Plan {
         name: "admin",
@@ -246,6 +239,26 @@ fn socket_parts(
         },
         send_queue: sync.send_queue_bytes,
         send_buffer: sync.send_buffer_bytes,
+    }
+}
+
+/// What the admin listener has for whoever has the admin token.
+fn operated(
+    settings: &Settings,
+    world: &World,
+    metrics: &Metrics,
+    graph: &Graph,
+) -> impl Fn(&mut web::ServiceConfig) + Clone + use<> {
+    let access = web::Data::new(AdminAccess::new(
+        settings.admin.token.as_ref().map(Secret::expose),
+        world.clone(),
+        metrics.register(AdminMetrics::register),
+    ));
+    let graph = web::Data::new(graph.clone());
+    move |cfg| {
+        cfg.app_data(graph.clone())
+            .app_data(access.clone())
+            .configure(admin::routes);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     admission::Refusal,
     envelope::{Serve, Unit},
     handle::{CallError, Handle, Life},
-    meter::Totals,
+    kinds::Totals,
     supervise::{Kernel, Place},
 };
 

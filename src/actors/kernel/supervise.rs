@@ -15,7 +15,8 @@ use super::{
     admission::{Caps, Gate},
     envelope::{Shell, Unit},
     handle::{Handle, Inner, Life, State},
-    meter::{Failure, KernelMetrics, Meter, Totals},
+    kinds::{KernelMetrics, Totals},
+    meter::{Failure, Meter},
     restart::{RestartBudget, RestartPolicy, Verdict},
 };
 use crate::domain::clock::World;

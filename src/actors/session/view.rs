@@ -42,7 +42,11 @@ struct Slow {
 
 /// The last slow commands of a session; nothing is allocated before there is one.
 #[derive(Debug, Default)]
-pub(super) struct SlowCommands(Option<Box<VecDeque<Slow>>>);
+pub(super) struct SlowCommands(Option<Box<Kept>>);
+
+/// The newest first.
+#[derive(Debug, Default)]
+struct Kept(VecDeque<Slow>);
 
 view! {
     /// What a session shows of itself.
@@ -145,7 +149,7 @@ impl SlowCommands {
         if now.saturating_duration_since(had.wanted.asked) < SLOW {
             return;
         }
-        let kept = self.0.get_or_insert_default();
+        let Kept(kept) = &mut **self.0.get_or_insert_default();
         kept.truncate(KEPT - 1);
         kept.push_front(Slow {
             what: had.wanted.what,
@@ -157,7 +161,7 @@ impl SlowCommands {
     }
 
     fn view(&self) -> Vec<SlowView> {
-        let kept = self.0.iter().flat_map(|kept| kept.iter());
+        let kept = self.0.iter().flat_map(|kept| kept.0.iter());
         kept.map(|it| SlowView {
             name: Public(short_name(it.what)),
             at: Public(it.at),

@@ -15,8 +15,8 @@ fn meter() -> (Meter, Arc<KindMeter>, Instant) {
 fn the_slowest_answer_is_kept_for_half_a_minute_to_a_minute() {
     let (meter, kind, start) = meter();
     let ask = |at: u64, millis: u64, what| {
-        let now = start + SEC * u32::try_from(at).unwrap();
-        meter.answered(&kind, what, now - Duration::from_millis(millis), now);
+        let sent = start + SEC * u32::try_from(at).unwrap();
+        meter.answered(&kind, what, sent, sent + Duration::from_millis(millis));
     };
     let slowest = |at: u32| meter.read(&kind, start + SEC * at).slowest;
     assert_eq!(slowest(1), None);
@@ -72,7 +72,7 @@ fn messages_are_counted_with_the_time_that_they_took() {
     }
     let read = meter.read(&kind, start + SEC);
     assert_eq!((read.handled, read.busy), (1000, micro * 500));
-    assert_eq!(read.idle, Some(SEC - micro - micro / 2));
+    assert_eq!(read.idle, Some(Duration::from_nanos(999_998_500)));
     assert_eq!(kind.totals().messages, 1000);
     assert_eq!(kind.totals().handle.within(500), Some(micro * 5 / 8));
 }
