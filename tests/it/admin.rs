@@ -318,7 +318,7 @@ async fn the_live_feed_comes_once_a_second_and_only_to_some() {
         frame = feed.next().await.unwrap();
     }
     let took = begun.elapsed();
-    let about = Duration::from_millis(3500)..Duration::from_millis(6000);
+    let about = Duration::from_millis(3500)..Duration::from_secs(6);
     assert!(about.contains(&took), "4 frames in {took:?}");
     assert_eq!(frame["sockets_open"], 1);
     assert_eq!(frame["kinds"][0]["kind"], "user_session");

@@ -74,7 +74,7 @@ async fn under_load_every_ask_is_answered_over_many_restarts() {
 fn registry(bench: &Bench) -> (Registry<u8, Probe>, Arc<Counts>) {
     let seen = Arc::<Counts>::default();
     let seen_too = Arc::clone(&seen);
-    let make = move |_: &u8| Probe::make(&seen_too, &well);
+    let make = move |_: &u8| Probe::make(&seen_too, well);
     (Registry::new(bench.kernel.clone(), PLACE, make), seen)
 }
 

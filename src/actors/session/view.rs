@@ -35,9 +35,10 @@ const KEPT: usize = 16;
 struct Slow {
     what: &'static str,
     at: DateTime<Utc>,
-    turn: Duration,
-    store: Duration,
-    failure: Option<Failure>,
+    turn_ms: u32,
+    store_ms: u32,
+    /// The code of what was answered, if it failed.
+    failed: Option<&'static str>,
 }
 
 /// The last slow commands of a session; nothing is allocated before there is one.
@@ -85,9 +86,9 @@ view! {
     struct SlowView {
         name: Public<&'static str>,
         at: Public<DateTime<Utc>>,
-        total_ms: Public<u64>,
-        turn_ms: Public<u64>,
-        store_ms: Public<u64>,
+        total_ms: Public<u32>,
+        turn_ms: Public<u32>,
+        store_ms: Public<u32>,
         /// The code of what was answered, if it failed.
         failed: Option<Public<&'static str>>,
     }
@@ -114,8 +115,8 @@ view! {
     }
 }
 
-fn millis(duration: Duration) -> Public<u64> {
-    Public(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 fn at_store(held: Held, now: Instant) -> CommandView {
@@ -151,12 +152,14 @@ impl SlowCommands {
         }
         let Kept(kept) = &mut **self.0.get_or_insert_default();
         kept.truncate(KEPT - 1);
+        // Where all users come at once, each has one that was slow, and room for it alone.
+        kept.reserve_exact(1);
         kept.push_front(Slow {
             what: had.wanted.what,
             at: cx.world.now(),
-            turn: had.waited(),
-            store: now.saturating_duration_since(had.granted),
-            failure,
+            turn_ms: millis(had.waited()),
+            store_ms: millis(now.saturating_duration_since(had.granted)),
+            failed: failure.map(|failure| failure.code().code()),
         });
     }
 
@@ -165,10 +168,10 @@ impl SlowCommands {
         kept.map(|it| SlowView {
             name: Public(short_name(it.what)),
             at: Public(it.at),
-            total_ms: millis(it.turn + it.store),
-            turn_ms: millis(it.turn),
-            store_ms: millis(it.store),
-            failed: it.failure.map(|failure| Public(failure.code().code())),
+            total_ms: Public(it.turn_ms.saturating_add(it.store_ms)),
+            turn_ms: Public(it.turn_ms),
+            store_ms: Public(it.store_ms),
+            failed: it.failed.map(Public),
         })
         .collect()
     }
