@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 use listen_stream::{
     actors::kernel::{
-        Ask, Caps, Class, Cx, Handle, Kernel, KernelMetrics, Place, Reply, RestartPolicy, Serve,
-        Unit,
+        Ask, Caps, Class, Cx, Handle, Kernel, KernelMetrics, Place, Public, Reply, RestartPolicy,
+        Serve, Unit, view,
     },
     domain::clock::World,
 };
@@ -66,10 +66,23 @@ impl Handler<Sum> for Adder {
     }
 }
 
+view! {
+    /// What it shows.
+    struct AdderView {
+        /// What was added.
+        sum: Public<u64>,
+    }
+}
+
 impl Unit for Adder {
     const KIND: &'static str = "adder";
-    type View = ();
-    fn view(&self) {}
+    type View = AdderView;
+
+    fn view(&self, _: Instant) -> AdderView {
+        AdderView {
+            sum: Public(self.0),
+        }
+    }
 }
 
 impl Serve<Add> for Adder {

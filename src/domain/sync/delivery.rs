@@ -124,12 +124,6 @@ impl Delivery {
         self.loading
     }
 
-    /// Since when the client has owed an ack and given none.
-    #[must_use]
-    pub const fn owes_since(&self) -> Option<Instant> {
-        self.owes_since
-    }
-
     /// When the client will have owed an ack for `patience`; none while it owes none. A resync may
     /// take the client as long as its reload does.
     #[must_use]
