@@ -509,6 +509,36 @@ mod tests {
         eventually(&client, &channel(user(9)), 0).await;
     }
 
+    #[tokio::test]
+    async fn a_hint_that_redis_is_not_there_to_take_is_counted_as_lost() {
+        let url = std::env::var("LISTEN_STREAM_TEST_REDIS_URL")
+            .expect("LISTEN_STREAM_TEST_REDIS_URL: run through scripts/servers.sh or make test");
+        let mut registry = prometheus_client::registry::Registry::default();
+        let metrics = HintMetrics::register(&mut registry);
+        let (hints, _heard) = Hints::start(&url, &Handle::current(), metrics).unwrap();
+        let counted = || {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+            !text.contains("redis_hints_lost_total{kind=\"head\",reason=\"away\"} 0\n")
+        };
+        assert!(!counted());
+        let log = LogHead {
+            epoch: Epoch(Uuid::from_u128(8)),
+            head_seq: 1,
+            floor_seq: 0,
+        };
+        // Redis is found to be there once a second, and then takes one.
+        for _ in 0..500 {
+            hints.up.store(false, Relaxed);
+            hints.publish(UserId(Uuid::from_u128(7)), log);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if counted() {
+                return;
+            }
+        }
+        panic!("no hint was counted as lost");
+    }
+
     #[test]
     fn an_unusable_url_is_not_shown() {
         let rt = tokio::runtime::Builder::new_current_thread()
