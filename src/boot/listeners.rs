@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{Arc, atomic::Ordering},
     thread::available_parallelism,
     time::Duration,
@@ -38,7 +38,7 @@ use crate::{
         upgrade::Upgrades,
         ws,
     },
-    settings::{Limits as LimitSettings, Secret, Settings},
+    settings::{Limits as LimitSettings, Secret, Server, Settings},
     telemetry::metrics::Metrics,
 };
 
@@ -165,45 +165,11 @@ pub(super) fn bind(
         http.finish(listener::service(app()))
     })?;
 
-    let (surface, ready) = (unlimited.clone(), Arc::clone(&readiness));
-    let app = move || {
-        stack::app(&surface)
-            .app_data(web::Data::from(Arc::clone(&ready)))
-            .configure(health::routes)
-            .configure(health::metrics_route)
-            .configure(operated.clone())
-    };
-    let plan = Plan {
-        name: "admin",
-        workers: 1,
-        connections: files::ADMIN,
-        door: door(server.admin_tls, None),
-        idle,
-        shutdown_secs: 1,
-    };
-    let admin = plan.serve(admin, move |http| {
-        http.builder().finish(listener::service(app()))
-    })?;
-
-    // For other services of the operator's: their routes are registered here.
-    let app = move || {
-        stack::app(&unlimited)
-            .app_data(web::Data::from(Arc::clone(&readiness)))
-            .configure(health::routes)
-    };
-    let plan = Plan {
-        name: "internal",
-        workers,
-        connections: files::INTERNAL,
-        door: door(server.internal_tls, None),
-        idle,
-        shutdown_secs: server.shutdown_secs,
-    };
-    let serve = |internal| {
-        plan.serve(internal, move |http| {
-            http.builder().finish(listener::service(app()))
-        })
-    };
+    let (ready, inside) = (readiness, &unlimited);
+    let admin_door = door(server.admin_tls, None);
+    let admin = serve_admin(server, admin_door, inside, &ready, operated, admin)?;
+    let door = door(server.internal_tls, None);
+    let serve = |at| serve_internal(server, workers, door, inside, &ready, at);
     let internal = internal.map(serve).transpose()?;
 
     Ok(Listeners {
@@ -213,6 +179,64 @@ pub(super) fn bind(
         all: [public, admin].into_iter().chain(internal).collect(),
         limits,
         gate,
+    })
+}
+
+/// What operators ask.
+fn serve_admin(
+    server: &Server,
+    door: Door,
+    surface: &Surface,
+    readiness: &Arc<dyn Readiness>,
+    operated: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    at: TcpListener,
+) -> Result<Listener, BootError> {
+    let (surface, readiness) = (surface.clone(), Arc::clone(readiness));
+    let app = move || {
+        stack::app(&surface)
+            .app_data(web::Data::from(Arc::clone(&readiness)))
+            .configure(health::routes)
+            .configure(health::metrics_route)
+            .configure(operated.clone())
+    };
+    let plan = Plan {
+        name: "admin",
+        workers: 1,
+        connections: files::ADMIN,
+        door,
+        idle: Duration::from_secs(server.idle_connection_secs),
+        shutdown_secs: 1,
+    };
+    plan.serve(at, move |http| {
+        http.builder().finish(listener::service(app()))
+    })
+}
+
+/// What other services of the operator's ask: their routes are registered here.
+fn serve_internal(
+    server: &Server,
+    workers: usize,
+    door: Door,
+    surface: &Surface,
+    readiness: &Arc<dyn Readiness>,
+    at: TcpListener,
+) -> Result<Listener, BootError> {
+    let (surface, readiness) = (surface.clone(), Arc::clone(readiness));
+    let app = move || {
+        stack::app(&surface)
+            .app_data(web::Data::from(Arc::clone(&readiness)))
+            .configure(health::routes)
+    };
+    let plan = Plan {
+        name: "internal",
+        workers,
+        connections: files::INTERNAL,
+        door,
+        idle: Duration::from_secs(server.idle_connection_secs),
+        shutdown_secs: server.shutdown_secs,
+    };
+    plan.serve(at, move |http| {
+        http.builder().finish(listener::service(app()))
     })
 }
 

@@ -213,11 +213,12 @@ mod tests {
     use crate::settings::{Overrides, Settings};
 
     async fn tls(folder: &Path) -> Tls {
-        let mut lines = String::from("[server]\n");
-        for (setting, file) in [("tls_cert_file", "crt"), ("tls_key_file", "key")] {
-            let path = folder.join(file);
-            lines.push_str(&format!("{setting} = \"{}\"\n", path.display()));
-        }
+        let (cert, key) = (folder.join("crt"), folder.join("key"));
+        let lines = format!(
+            "[server]\ntls_cert_file = \"{}\"\ntls_key_file = \"{}\"\n",
+            cert.display(),
+            key.display()
+        );
         fs::write(folder.join("listen-stream.toml"), lines).unwrap();
         let settings = Settings::load(&Overrides::new(folder)).unwrap();
         let (world, metrics) = (World::system(), Metrics::new());

@@ -266,20 +266,16 @@ async fn last_address(server: &Server, me: &Device) -> Option<String> {
             .iter()
             .any(|it| it["device_id"] == device)
     );
-    match server.database_url() {
-        Some(url) => {
-            let mut db = PgConnection::connect(url).await.unwrap();
-            let found = sqlx::query_scalar(QUERY).bind(device);
-            found.fetch_one(&mut db).await.unwrap()
-        }
-        None => {
-            let file = server.data().join("listen-stream.db");
-            let options = SqliteConnectOptions::new().filename(file).read_only(true);
-            let mut db = SqliteConnection::connect_with(&options).await.unwrap();
-            let found = sqlx::query_scalar(QUERY).bind(device);
-            found.fetch_one(&mut db).await.unwrap()
-        }
+    if let Some(url) = server.database_url() {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        let found = sqlx::query_scalar(QUERY).bind(device);
+        return found.fetch_one(&mut db).await.unwrap();
     }
+    let file = server.data().join("listen-stream.db");
+    let options = SqliteConnectOptions::new().filename(file).read_only(true);
+    let mut db = SqliteConnection::connect_with(&options).await.unwrap();
+    let found = sqlx::query_scalar(QUERY).bind(device);
+    found.fetch_one(&mut db).await.unwrap()
 }
 
 both_engines! {

@@ -17,7 +17,7 @@ use crate::{
 const IDLE: Duration = Duration::from_millis(200);
 
 /// Says something long after the connection had its last request.
-async fn late(status: StatusCode, payload: web::Payload) -> HttpResponse {
+fn late(status: StatusCode, payload: web::Payload) -> HttpResponse {
     let body = stream::once(async move {
         sleep(5 * IDLE).await;
         // What the client says is read to the end, as by an actor.
@@ -62,24 +62,27 @@ async fn a_connection_that_became_something_else_than_http_is_not_idle() {
         stack::app(&surface)
             .route(
                 "/feed",
-                web::get().to(|it| late(StatusCode::SWITCHING_PROTOCOLS, it)),
+                web::get().to(async |it| late(StatusCode::SWITCHING_PROTOCOLS, it)),
             )
-            .route("/slow", web::get().to(|it| late(StatusCode::OK, it)))
+            .route("/slow", web::get().to(async |it| late(StatusCode::OK, it)))
     };
     let listener = plan
         .serve(at, move |http| http.builder().finish(service(app())))
         .unwrap();
-    let server = actix_web::rt::spawn(listener.server);
-    let feed = answer(listener.address, "/feed").await;
-    assert!(
-        feed.starts_with("HTTP/1.1 101 ") && feed.ends_with("\r\n\r\nlate"),
-        "{feed}"
-    );
-    let slow = answer(listener.address, "/slow").await;
-    assert!(
-        slow.starts_with("HTTP/1.1 200 ") && !slow.contains("late"),
-        "{slow}"
-    );
-    listener.handle.stop(false).await;
-    server.await.unwrap().unwrap();
+    let (address, handle) = (listener.address, listener.handle);
+    let asking = async {
+        let feed = answer(address, "/feed").await;
+        assert!(
+            feed.starts_with("HTTP/1.1 101 ") && feed.ends_with("\r\n\r\nlate"),
+            "{feed}"
+        );
+        let slow = answer(address, "/slow").await;
+        assert!(
+            slow.starts_with("HTTP/1.1 200 ") && !slow.contains("late"),
+            "{slow}"
+        );
+        handle.stop(false).await;
+    };
+    let (ended, ()) = tokio::join!(listener.server, asking);
+    ended.unwrap();
 }

@@ -8,7 +8,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Trusts 10.0.0.0/8 and 2001:db8:1::/48.
+/// Trusts `10.0.0.0/8` and `2001:db8:1::/48`.
 fn proxies(header: ForwardedHeader) -> TrustedProxies {
     let networks = ["10.0.0.0/8", "2001:db8:1::/48"].map(|it| parse_network(it).unwrap());
     TrustedProxies::new(&networks, header)
