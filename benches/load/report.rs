@@ -185,7 +185,7 @@ pub fn show(number: f64) -> String {
     let whole = (number.round() as i64).to_string();
     let mut text = String::new();
     for (i, digit) in whole.chars().enumerate() {
-        if i > 0 && (whole.len() - i) % 3 == 0 {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

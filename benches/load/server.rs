@@ -102,7 +102,7 @@ impl Server {
 
     /// Stops it in order.
     pub async fn stop(mut self) -> Res<()> {
-        if let Some(process) = rustix::process::Pid::from_raw(self.id() as i32) {
+        if let Some(process) = rustix::process::Pid::from_raw(self.id().cast_signed()) {
             rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
         }
         while self.child.try_wait()?.is_none() {

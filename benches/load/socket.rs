@@ -143,7 +143,7 @@ fn write_frame(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
     match payload.len() {
         length @ 0..126 => out.push(0x80 | length as u8),
         length => {
-            out.push(0x80 | 126);
+            out.push(0x80 | 0x7e);
             out.extend((length as u16).to_be_bytes());
         }
     }

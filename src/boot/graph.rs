@@ -74,16 +74,14 @@ pub(super) async fn start(
     samples::of_store(metrics, store.clone(), runtime.clone());
     let draining = Arc::new(AtomicBool::new(false));
     let told = Arc::<OnceLock<Sessions>>::default();
-    let cursors = {
-        let parts = KeeperParts {
-            store: store.clone(),
-            attached: Arc::clone(&attached),
-            sessions: Arc::clone(&told),
-            metrics: Arc::clone(&metrics.sync),
-            period: Duration::from_millis(settings.sync.cursor_flush_ms),
-        };
-        kernel.start(ROOT, move || CursorKeeper::new(parts.clone()))
+    let keeper = KeeperParts {
+        store: store.clone(),
+        attached: Arc::clone(&attached),
+        sessions: Arc::clone(&told),
+        metrics: Arc::clone(&metrics.sync),
+        period: Duration::from_millis(settings.sync.cursor_flush_ms),
     };
+    let cursors = kernel.start(ROOT, move || CursorKeeper::new(keeper.clone()));
     let janitor = start_janitor(&kernel, settings, metrics, store);
     let parts = SessionParts {
         store: store.clone(),

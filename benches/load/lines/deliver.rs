@@ -131,7 +131,7 @@ pub async fn push(plan: &Plan, stage: &Stage) -> Res<Line> {
         commands.add(&done);
         settle().await;
         let make = puts(&stage.people, WITH_MORE, &format!("p{round}"));
-        let (from, began, cpu) = (
+        let (from, started, cpu) = (
             followers.heard.frames.load(Relaxed),
             Instant::now(),
             machine::cpu(server.id())?,
@@ -142,7 +142,7 @@ pub async fn push(plan: &Plan, stage: &Stage) -> Res<Line> {
         followers.until(from + count).await?;
         ours.add(&Round {
             count,
-            took: began.elapsed(),
+            took: started.elapsed(),
             cpu: machine::cpu(server.id())? - cpu,
         });
         settle().await;

@@ -81,7 +81,7 @@ async fn drain(address: std::net::SocketAddr, n: usize, token: &str) -> Res<()> 
         .to_owned();
     let head = number(&welcome, b"\"head_seq\":").ok_or("no head")?;
     let mut last = number(&welcome, b"\"acked_seq\":").ok_or("no cursor")?;
-    let mut due = last + EVENTS as i64;
+    let mut due = last + EVENTS.cast_signed();
     if due != head {
         return Err(format!("{due} events are due, {head} are there").into());
     }
