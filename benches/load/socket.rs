@@ -83,26 +83,31 @@ impl Socket {
             if any {
                 return Ok(());
             }
-            self.buffer.reserve(4096);
-            if self.io.read_buf(&mut self.buffer).await? == 0 {
-                return Err("the server closed the socket".into());
-            }
+            self.more().await?;
         }
     }
 
-    /// Reads until a frame of this type came.
+    /// Reads until a frame of this type came; what came behind it is left for [`Self::read`].
     pub async fn read_until(&mut self, kind: &str) -> Res<Vec<u8>> {
         let begin = format!("{{\"type\":\"{kind}\"").into_bytes();
-        let mut found = None;
-        while found.is_none() {
-            self.read(|text| {
-                if text.starts_with(&begin) {
-                    found.get_or_insert_with(|| text.to_vec());
+        loop {
+            while let Some((_, length, head)) = frame(&self.buffer)? {
+                self.buffer.advance(head);
+                let payload = self.buffer.split_to(length);
+                if payload.starts_with(&begin) {
+                    return Ok(payload.to_vec());
                 }
-            })
-            .await?;
+            }
+            self.more().await?;
         }
-        Ok(found.unwrap_or_default())
+    }
+
+    async fn more(&mut self) -> Res<()> {
+        self.buffer.reserve(4096);
+        if self.io.read_buf(&mut self.buffer).await? == 0 {
+            return Err("the server closed the socket".into());
+        }
+        Ok(())
     }
 
     /// Puts a text frame in line.
