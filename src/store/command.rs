@@ -40,6 +40,21 @@ pub(super) trait Command: Send + Sync + 'static {
     type Out: Send + 'static;
     /// Runs within `tx`; an error rolls everything back.
     fn run(&self, tx: &mut Tx<'_>) -> impl Future<Output = Result<Self::Out, Failed>> + Send;
+    /// Runs commands that share a transaction, with the outcomes that they would have one after
+    /// another. Each statement goes through another thread on SQLite, so a kind that comes often
+    /// says how many are done with few.
+    fn run_all(
+        commands: &[&Self],
+        tx: &mut Tx<'_>,
+    ) -> impl Future<Output = Result<Vec<Self::Out>, Failed>> + Send {
+        async move {
+            let mut outs = Vec::with_capacity(commands.len());
+            for command in commands {
+                outs.push(command.run(tx).await?);
+            }
+            Ok(outs)
+        }
+    }
     /// Notes when it was committed, if somebody wants to know.
     fn committed(_: &mut Self::Out, _: Instant) {}
 }

@@ -4,6 +4,7 @@
 //! its one commit. The task must never end before it is closed, whatever its members do.
 
 use std::{
+    any::Any,
     cell::Cell,
     panic::AssertUnwindSafe,
     pin::pin,
@@ -149,12 +150,16 @@ fn switch(state: &AtomicU8, to: u8) -> bool {
 }
 
 /// A command and its waiting caller, whatever the command's type.
-trait Job: Send {
+trait Job: Any + Send {
     fn name(&self) -> &'static str;
     /// Whether it shall run now; from then on its caller waits for the answer.
     fn enter(&self, now: Instant) -> bool;
-    /// Runs it and keeps what it brings back for the answer.
-    fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Result<(), Failed>>;
+    /// Runs it and others of its type, and keeps what they bring back for their answers.
+    fn run<'t>(
+        &'t mut self,
+        others: Vec<&'t mut dyn Job>,
+        tx: &'t mut Tx<'_>,
+    ) -> BoxFuture<'t, Result<(), Failed>>;
     fn answer(self: Box<Self>, result: Result<(), StoreError>);
 }
 
@@ -183,9 +188,20 @@ impl<C: Command> Job for Pending<C> {
         enters
     }
 
-    fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Result<(), Failed>> {
+    fn run<'t>(
+        &'t mut self,
+        others: Vec<&'t mut dyn Job>,
+        tx: &'t mut Tx<'_>,
+    ) -> BoxFuture<'t, Result<(), Failed>> {
+        let mut all = vec![self];
+        let others = others.into_iter().map(|other| other as &mut dyn Any);
+        all.extend(others.filter_map(|other| other.downcast_mut::<Self>()));
         Box::pin(async move {
-            self.out = Some(self.command.run(tx).await?);
+            let commands: Vec<&C> = all.iter().map(|job| &job.command).collect();
+            let outs = C::run_all(&commands, tx).await?;
+            for (job, out) in all.into_iter().zip(outs) {
+                job.out = Some(out);
+            }
             Ok(())
         })
     }
@@ -318,8 +334,14 @@ async fn transact(
     let (mut jobs, late): (Jobs, Jobs) = jobs.into_iter().partition(|job| job.enter(now));
     answer_all(late, Err(StoreError::Deadline));
     let mut tx = Tx::Sqlite(tx);
-    for job in &mut jobs {
-        if let Err(failed) = guarded(job.run(&mut tx)).await {
+    // None of them was answered yet, so they may run in any order.
+    let mut left: Vec<&mut dyn Job> = jobs.iter_mut().map(|job| &mut **job).collect();
+    while !left.is_empty() {
+        let first = left.remove(0);
+        let kind = (*first).type_id();
+        let (same, others) = left.into_iter().partition(|job| (**job).type_id() == kind);
+        left = others;
+        if let Err(failed) = guarded(first.run(same, &mut tx)).await {
             metrics.rolled_back(world.instant().saturating_duration_since(now));
             return (Outcome::Broken(jobs, failed), false);
         }

@@ -1,22 +1,27 @@
 //! Favorites.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, HashMap},
+    marker::PhantomData,
+    time::Instant,
+};
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 
 use super::{
     Store, StoreError, Tx, Written,
     command::Command,
     error::Failed,
     on_pool, on_tx,
-    sync::{log_append, log_require},
+    sync::{logs_append, logs_require, pieces, rows},
 };
 use crate::domain::{
     identity::ClientDeviceId,
     ids::{EventId, FavoriteId, UserId},
     library::{Favorite, FavoriteKey, FavoriteType, TargetId},
-    sync::{LogHead, NewEvent},
+    sync::Event,
     time::rfc3339,
 };
 
@@ -69,7 +74,7 @@ impl Store {
         deadline: Instant,
         command: FavoriteCommand,
     ) -> Result<Written<FavoritePut>, StoreError> {
-        self.write(deadline, Put(command)).await
+        self.write(deadline, Change::<Put>::new(command)).await
     }
 
     /// Takes a mark away. `false`: there never was one. One that is gone stays gone, without an
@@ -82,7 +87,7 @@ impl Store {
         deadline: Instant,
         command: FavoriteCommand,
     ) -> Result<Written<bool>, StoreError> {
-        self.write(deadline, Remove(command)).await
+        self.write(deadline, Change::<Remove>::new(command)).await
     }
 
     /// Brings a mark back as it was. `None`: there never was one. One in force stays as it is,
@@ -95,7 +100,7 @@ impl Store {
         deadline: Instant,
         command: FavoriteCommand,
     ) -> Result<Written<Option<Favorite>>, StoreError> {
-        self.write(deadline, Restore(command)).await
+        self.write(deadline, Change::<Restore>::new(command)).await
     }
 
     /// Favorites in force, newest first.
@@ -155,193 +160,273 @@ impl FavoriteRow {
     }
 }
 
+/// A favorite that is or was in force.
+#[derive(Debug, Clone)]
+struct Row {
+    favorite: Favorite,
+    deleted_at: Option<DateTime<Utc>>,
+}
+
+/// What a command does to the row that it finds.
+struct Decided {
+    /// The row after it; none when there never was one.
+    row: Option<Row>,
+    /// What happened to it, if anything.
+    event_type: Option<&'static str>,
+}
+
+impl Decided {
+    const fn unchanged(row: Option<Row>) -> Self {
+        Self {
+            row,
+            event_type: None,
+        }
+    }
+
+    fn changed(favorite: Favorite, deleted_at: Option<DateTime<Utc>>, what: &'static str) -> Self {
+        Self {
+            row: Some(Row {
+                favorite,
+                deleted_at,
+            }),
+            event_type: Some(what),
+        }
+    }
+}
+
+/// A kind of change.
+trait Op: Send + Sync + 'static {
+    const NAME: &'static str;
+    type Value: Send + 'static;
+    fn decide(found: Option<Row>, command: &FavoriteCommand) -> Decided;
+    /// The outcome; none if [`Self::decide`] never makes such a thing.
+    fn value(decided: Decided) -> Option<Self::Value>;
+}
+
 /// Marks a thing, or finds that it is marked.
-struct Put(FavoriteCommand);
+struct Put;
 /// Takes a mark away.
-struct Remove(FavoriteCommand);
+struct Remove;
 /// Brings a mark back.
-struct Restore(FavoriteCommand);
+struct Restore;
+
+impl Op for Put {
+    const NAME: &'static str = "favorite_put";
+    type Value = FavoritePut;
+
+    fn decide(found: Option<Row>, command: &FavoriteCommand) -> Decided {
+        let id = match found {
+            Some(row) if row.deleted_at.is_none() => return Decided::unchanged(Some(row)),
+            Some(row) => row.favorite.id,
+            None => command.favorite_id,
+        };
+        let favorite = Favorite {
+            id,
+            kind: command.key.kind,
+            target_id: command.key.target_id.clone(),
+            created_at: command.now,
+        };
+        Decided::changed(favorite, None, "favorite.added")
+    }
+
+    fn value(decided: Decided) -> Option<FavoritePut> {
+        Some(FavoritePut {
+            favorite: decided.row?.favorite,
+            added: decided.event_type.is_some(),
+        })
+    }
+}
+
+impl Op for Remove {
+    const NAME: &'static str = "favorite_remove";
+    type Value = bool;
+
+    fn decide(found: Option<Row>, command: &FavoriteCommand) -> Decided {
+        match found {
+            Some(row) if row.deleted_at.is_none() => {
+                Decided::changed(row.favorite, Some(command.now), "favorite.removed")
+            }
+            found => Decided::unchanged(found),
+        }
+    }
+
+    fn value(decided: Decided) -> Option<bool> {
+        Some(decided.row.is_some())
+    }
+}
+
+impl Op for Restore {
+    const NAME: &'static str = "favorite_restore";
+    type Value = Option<Favorite>;
+
+    fn decide(found: Option<Row>, _: &FavoriteCommand) -> Decided {
+        match found {
+            Some(row) if row.deleted_at.is_some() => {
+                Decided::changed(row.favorite, None, "favorite.restored")
+            }
+            found => Decided::unchanged(found),
+        }
+    }
+
+    fn value(decided: Decided) -> Option<Option<Favorite>> {
+        Some(decided.row.map(|row| row.favorite))
+    }
+}
+
+/// One change, as the store runs it.
+struct Change<O>(FavoriteCommand, PhantomData<O>);
+
+impl<O> Change<O> {
+    const fn new(command: FavoriteCommand) -> Self {
+        Self(command, PhantomData)
+    }
+}
+
+impl<O: Op> Command for Change<O> {
+    const NAME: &'static str = O::NAME;
+    type Out = Written<O::Value>;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
+        let mut outs = Self::run_all(&[self], tx).await?;
+        outs.pop()
+            .ok_or_else(|| StoreError::Corrupt("a change without outcome").into())
+    }
+
+    fn committed(out: &mut Self::Out, at: Instant) {
+        out.committed_at = Some(at);
+    }
+
+    /// Five statements, however many changes.
+    async fn run_all(changes: &[&Self], tx: &mut Tx<'_>) -> Result<Vec<Self::Out>, Failed> {
+        let commands: Vec<_> = changes.iter().map(|change| &change.0).collect();
+        let mut logs = logs_require(tx, commands.iter().map(|command| command.user)).await?;
+        let mut known = favorites_find(tx, &commands).await?;
+        let (mut outs, mut events) = (Vec::with_capacity(commands.len()), Vec::new());
+        let mut changed = BTreeMap::new();
+        for command in &commands {
+            let Some(log) = logs.get_mut(&command.user) else {
+                return Err(StoreError::NoUser.into());
+            };
+            let key = (command.user, &command.key);
+            let decided = O::decide(known.remove(&key), command);
+            if let (Some(row), Some(what)) = (&decided.row, decided.event_type) {
+                log.head_seq += 1;
+                events.push(command.event(what, &row.favorite, log.head_seq));
+                changed.insert(row.favorite.id, (command.user, log.head_seq, row.clone()));
+            }
+            if let Some(row) = &decided.row {
+                // A later one of the same transaction finds what this one left.
+                known.insert(key, row.clone());
+            }
+            let appended = decided.event_type.is_some();
+            let value = O::value(decided);
+            let value = value.ok_or(StoreError::Corrupt("a favorite that was put"))?;
+            outs.push((
+                appended,
+                Written {
+                    value,
+                    log: *log,
+                    events: Vec::new(),
+                    committed_at: None,
+                },
+            ));
+        }
+        let changed: Vec<_> = changed.into_values().collect();
+        favorites_store(tx, &changed).await?;
+        logs_append(tx, &logs, &events).await?;
+        let mut events = events.into_iter();
+        Ok(outs
+            .into_iter()
+            .map(|(appended, mut out)| {
+                if appended {
+                    out.events.extend(events.next());
+                }
+                out
+            })
+            .collect())
+    }
+}
 
 impl FavoriteCommand {
-    /// The row, in force or not; the second is whether it is in force.
-    async fn find(&self, tx: &mut Tx<'_>) -> Result<Option<(Favorite, bool)>, Failed> {
-        #[derive(sqlx::FromRow)]
-        struct Found {
-            #[sqlx(flatten)]
-            row: FavoriteRow,
-            deleted_at: Option<DateTime<Utc>>,
-        }
-        let found: Option<Found> = on_tx!(tx, conn => sqlx::query_as(
-            "SELECT id, type, target_id, created_at, deleted_at FROM favorites
-             WHERE user_id = $1 AND type = $2 AND target_id = $3")
-            .bind(self.user).bind(self.key.kind.as_str()).bind(&self.key.target_id)
-            .fetch_optional(conn).await?);
-        let Some(found) = found else {
-            return Ok(None);
-        };
-        Ok(Some((
-            found.row.into_favorite()?,
-            found.deleted_at.is_none(),
-        )))
-    }
-
-    /// Sets a row's state to what `favorite` and `deleted_at` say.
-    async fn change(
-        &self,
-        tx: &mut Tx<'_>,
-        favorite: &Favorite,
-        version: i64,
-        deleted_at: Option<DateTime<Utc>>,
-    ) -> Result<(), Failed> {
-        on_tx!(tx, conn => sqlx::query(
-            "UPDATE favorites SET version = $2, created_at = $3, deleted_at = $4 WHERE id = $1")
-            .bind(favorite.id).bind(version).bind(favorite.created_at).bind(deleted_at)
-            .execute(conn).await?.rows_affected());
-        Ok(())
-    }
-
-    /// Appends what happened to `favorite`.
-    async fn record<T>(
-        &self,
-        tx: &mut Tx<'_>,
-        mut log: LogHead,
-        event_type: &'static str,
-        favorite: &Favorite,
-        value: T,
-    ) -> Result<Written<T>, Failed> {
-        let event = NewEvent {
+    /// What happened to `favorite`, as `seq` of its user's log.
+    fn event(&self, event_type: &'static str, favorite: &Favorite, seq: i64) -> Event {
+        Event {
             id: self.event_id,
-            event_type,
+            seq,
+            event_type: event_type.to_owned(),
+            user_id: self.user,
             data: json!({
                 "id": favorite.id,
                 "type": favorite.kind,
                 "target_id": favorite.target_id,
                 "created_at": rfc3339(favorite.created_at),
-                "version": log.head_seq + 1,
+                "version": seq,
             }),
             origin_device_id: self.origin.clone(),
             created_at: self.now,
-        };
-        let events = log_append(tx, self.user, &mut log, vec![event]).await?;
-        Ok(Written {
-            value,
-            log,
-            events,
-            committed_at: None,
-        })
+        }
     }
 }
 
-/// Nothing changed.
-fn unchanged<T>(log: LogHead, value: T) -> Written<T> {
-    Written {
-        value,
-        log,
-        events: Vec::new(),
-        committed_at: None,
+/// The rows that commands name, in force or not.
+async fn favorites_find<'c>(
+    tx: &mut Tx<'_>,
+    commands: &[&'c FavoriteCommand],
+) -> Result<HashMap<(UserId, &'c FavoriteKey), Row>, Failed> {
+    #[derive(sqlx::FromRow)]
+    struct Found {
+        n: i64,
+        #[sqlx(flatten)]
+        row: FavoriteRow,
+        deleted_at: Option<DateTime<Utc>>,
     }
-}
-
-impl Command for Put {
-    const NAME: &'static str = "favorite_put";
-    type Out = Written<FavoritePut>;
-
-    fn committed(out: &mut Self::Out, at: Instant) {
-        out.committed_at = Some(at);
-    }
-
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
-        let command = &self.0;
-        let log = log_require(tx, command.user).await?;
-        let version = log.head_seq + 1;
-        let favorite = match command.find(tx).await? {
-            Some((favorite, true)) => {
-                let added = false;
-                return Ok(unchanged(log, FavoritePut { favorite, added }));
+    let mut known = HashMap::with_capacity(commands.len());
+    for piece in pieces(commands) {
+        let sql = format!(
+            "SELECT v.column4 AS n, f.id, f.type, f.target_id, f.created_at, f.deleted_at
+             FROM (VALUES {}) AS v JOIN favorites f
+             ON f.user_id = v.column1 AND f.type = v.column2 AND f.target_id = v.column3",
+            rows(piece.len(), 4)
+        );
+        let found: Vec<Found> = on_tx!(tx, conn => {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for (n, command) in (0_i64..).zip(piece) {
+                query = query.bind(command.user).bind(command.key.kind.as_str())
+                    .bind(&command.key.target_id).bind(n);
             }
-            Some((removed, false)) => {
-                let favorite = Favorite {
-                    created_at: command.now,
-                    ..removed
-                };
-                command.change(tx, &favorite, version, None).await?;
-                favorite
-            }
-            None => {
-                let favorite = Favorite {
-                    id: command.favorite_id,
-                    kind: command.key.kind,
-                    target_id: command.key.target_id.clone(),
-                    created_at: command.now,
-                };
-                on_tx!(tx, conn => sqlx::query(
-                    "INSERT INTO favorites
-                         (id, user_id, type, target_id, version, created_at, deleted_at)
-                     VALUES ($1, $2, $3, $4, $5, $6, NULL)")
-                    .bind(favorite.id).bind(command.user).bind(favorite.kind.as_str())
-                    .bind(&favorite.target_id).bind(version).bind(favorite.created_at)
-                    .execute(conn).await?.rows_affected());
-                favorite
-            }
-        };
-        let put = FavoritePut {
-            favorite: favorite.clone(),
-            added: true,
-        };
-        command
-            .record(tx, log, "favorite.added", &favorite, put)
-            .await
+            query.fetch_all(conn).await?
+        });
+        for it in found {
+            let command = usize::try_from(it.n).ok().and_then(|n| piece.get(n));
+            let command = command.ok_or(StoreError::Corrupt("a favorite nobody asked for"))?;
+            let row = Row {
+                favorite: it.row.into_favorite()?,
+                deleted_at: it.deleted_at,
+            };
+            known.insert((command.user, &command.key), row);
+        }
     }
+    Ok(known)
 }
 
-impl Command for Remove {
-    const NAME: &'static str = "favorite_remove";
-    type Out = Written<bool>;
-
-    fn committed(out: &mut Self::Out, at: Instant) {
-        out.committed_at = Some(at);
+/// Writes rows as they are now, each with its user and its version.
+async fn favorites_store(tx: &mut Tx<'_>, changed: &[(UserId, i64, Row)]) -> Result<(), Failed> {
+    for piece in pieces(changed) {
+        let sql = format!(
+            "INSERT INTO favorites (id, user_id, type, target_id, version, created_at, deleted_at)
+             VALUES {} ON CONFLICT (id) DO UPDATE SET version = excluded.version,
+                 created_at = excluded.created_at, deleted_at = excluded.deleted_at",
+            rows(piece.len(), 7)
+        );
+        on_tx!(tx, conn => {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (user, version, Row { favorite, deleted_at }) in piece {
+                query = query.bind(favorite.id).bind(*user).bind(favorite.kind.as_str())
+                    .bind(&favorite.target_id).bind(*version).bind(favorite.created_at)
+                    .bind(*deleted_at);
+            }
+            query.execute(conn).await?;
+        });
     }
-
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
-        let command = &self.0;
-        let log = log_require(tx, command.user).await?;
-        let favorite = match command.find(tx).await? {
-            None => return Ok(unchanged(log, false)),
-            Some((_, false)) => return Ok(unchanged(log, true)),
-            Some((favorite, true)) => favorite,
-        };
-        let version = log.head_seq + 1;
-        command
-            .change(tx, &favorite, version, Some(command.now))
-            .await?;
-        command
-            .record(tx, log, "favorite.removed", &favorite, true)
-            .await
-    }
-}
-
-impl Command for Restore {
-    const NAME: &'static str = "favorite_restore";
-    type Out = Written<Option<Favorite>>;
-
-    fn committed(out: &mut Self::Out, at: Instant) {
-        out.committed_at = Some(at);
-    }
-
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
-        let command = &self.0;
-        let log = log_require(tx, command.user).await?;
-        let favorite = match command.find(tx).await? {
-            None => return Ok(unchanged(log, None)),
-            Some((favorite, true)) => return Ok(unchanged(log, Some(favorite))),
-            Some((favorite, false)) => favorite,
-        };
-        command
-            .change(tx, &favorite, log.head_seq + 1, None)
-            .await?;
-        let value = Some(favorite.clone());
-        command
-            .record(tx, log, "favorite.restored", &favorite, value)
-            .await
-    }
+    Ok(())
 }

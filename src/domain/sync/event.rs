@@ -54,21 +54,6 @@ pub struct Cursor {
     pub position: Position,
 }
 
-/// A change about to be appended.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewEvent {
-    /// Made before the transaction, so that running it again makes the same event.
-    pub id: EventId,
-    /// Such as `favorite.added`.
-    pub event_type: &'static str,
-    /// A JSON object.
-    pub data: serde_json::Value,
-    /// The device whose command it was.
-    pub origin_device_id: Option<ClientDeviceId>,
-    /// When the command came.
-    pub created_at: DateTime<Utc>,
-}
-
 /// A change that stands in the log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {

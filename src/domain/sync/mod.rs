@@ -29,7 +29,7 @@ mod session;
 mod signal;
 
 pub use delivery::{AckError, Delivery, Load, Window};
-pub use event::{AckToken, Cursor, Event, EventView, LogHead, NewEvent, Position, Seen, WireEvent};
+pub use event::{AckToken, Cursor, Event, EventView, LogHead, Position, Seen, WireEvent};
 pub use flood::{Flood, FloodLimit, Verdict};
 pub use frame::{
     BearerText, ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,

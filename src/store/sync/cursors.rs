@@ -3,11 +3,11 @@
 //! `devices.attach_epoch` is raised by each connection that attaches, on any node. Cursors that come
 //! from a connection name theirs, and move nothing when the device has attached anew since.
 
-use std::{collections::HashMap, fmt::Write, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use sqlx::AssertSqlSafe;
 
-use super::{CHUNK, HeadRow, places};
+use super::{CHUNK, HeadRow, places, rows};
 use crate::{
     domain::{
         ids::{DeviceId, Epoch, UserId},
@@ -258,17 +258,6 @@ impl Command for Advance {
         });
         Ok(superseded.collect())
     }
-}
-
-/// `($1, $2), ($3, $4) …` for `count` rows of `width` bound values.
-fn rows(count: usize, width: usize) -> String {
-    let mut text = String::with_capacity(count * width * 6);
-    for n in 0..count {
-        let comma = if n == 0 { "" } else { ", " };
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{comma}({})", places(width, width * n + 1));
-    }
-    text
 }
 
 struct Ack {

@@ -5,7 +5,11 @@
 mod cursors;
 mod retention;
 
-use std::{fmt::Write, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Write,
+    time::Instant,
+};
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, types::Json};
@@ -14,7 +18,7 @@ use super::{Store, StoreError, Tx, error::Failed, on_pool, on_tx};
 use crate::domain::{
     identity::ClientDeviceId,
     ids::{Epoch, EventId, UserId},
-    sync::{Event, LogHead, NewEvent},
+    sync::{Event, LogHead},
 };
 pub use cursors::{AttachState, CursorAck, Superseded};
 pub use retention::{TrimPage, Trimmed};
@@ -107,6 +111,27 @@ fn places(count: usize, first: usize) -> String {
     text
 }
 
+/// `($1, $2), ($3, $4) …` for `count` rows of `width` bound values.
+pub(super) fn rows(count: usize, width: usize) -> String {
+    let mut text = String::with_capacity(count * width * 6);
+    for n in 0..count {
+        let comma = if n == 0 { "" } else { ", " };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}({})", places(width, width * n + 1));
+    }
+    text
+}
+
+/// `all` in pieces of 64, 32, 16 … 1: few lengths, so that the statements for them stay prepared.
+pub(super) fn pieces<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let length = 1 << all.len().checked_ilog2()?.min(6);
+        let (piece, rest) = all.split_at(length);
+        all = rest;
+        Some(piece)
+    })
+}
+
 /// An event above the floor that is missing would be a change that a device never sees.
 fn check_page(log: &LogHead, after: i64, limit: u32, events: &[Event]) -> Result<(), StoreError> {
     if after < log.floor_seq {
@@ -178,40 +203,72 @@ pub(super) async fn log_lock(tx: &mut Tx<'_>, user: UserId) -> Result<Option<Log
     Ok(row.map(|row| row.head()))
 }
 
-/// [`log_lock`] for a user who must be there; [`StoreError::NoUser`] if not.
-pub(super) async fn log_require(tx: &mut Tx<'_>, user: UserId) -> Result<LogHead, Failed> {
-    let log = log_lock(tx, user).await?;
-    Ok(log.ok_or(StoreError::NoUser)?)
+/// Locks many users' logs as [`log_lock`] does one; [`StoreError::NoUser`] if one is not there.
+pub(super) async fn logs_require(
+    tx: &mut Tx<'_>,
+    users: impl Iterator<Item = UserId>,
+) -> Result<HashMap<UserId, LogHead>, Failed> {
+    // In one order everywhere, against deadlocks.
+    let users: Vec<_> = users.collect::<BTreeSet<_>>().into_iter().collect();
+    let mut logs = HashMap::with_capacity(users.len());
+    for piece in pieces(&users) {
+        let sql = format!(
+            "UPDATE user_logs SET head_seq = head_seq WHERE user_id IN ({})
+             RETURNING user_id, epoch, head_seq, floor_seq",
+            places(piece.len(), 1)
+        );
+        let found: Vec<HeadRow> = on_tx!(tx, conn => {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for user in piece {
+                query = query.bind(*user);
+            }
+            query.fetch_all(conn).await?
+        });
+        logs.extend(found.iter().map(|row| (row.user_id, row.head())));
+    }
+    if logs.len() < users.len() {
+        return Err(StoreError::NoUser.into());
+    }
+    Ok(logs)
 }
 
-/// Appends to a log that [`log_lock`] locked, and moves its head.
-pub(super) async fn log_append(
+/// Appends to logs that [`logs_require`] locked, and moves their heads to those in `logs`.
+pub(super) async fn logs_append(
     tx: &mut Tx<'_>,
-    user: UserId,
-    log: &mut LogHead,
-    new: Vec<NewEvent>,
-) -> Result<Vec<Event>, Failed> {
-    let mut events = Vec::with_capacity(new.len());
-    for event in new {
-        log.head_seq += 1;
-        on_tx!(tx, conn => sqlx::query(
+    logs: &HashMap<UserId, LogHead>,
+    events: &[Event],
+) -> Result<(), Failed> {
+    for piece in pieces(events) {
+        let sql = format!(
             "INSERT INTO sync_events
                  (user_id, seq, id, event_type, data, origin_device_id, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)")
-            .bind(user).bind(log.head_seq).bind(event.id).bind(event.event_type)
-            .bind(Json(&event.data)).bind(&event.origin_device_id).bind(event.created_at)
-            .execute(conn).await?.rows_affected());
-        events.push(Event {
-            id: event.id,
-            seq: log.head_seq,
-            event_type: event.event_type.to_owned(),
-            user_id: user,
-            data: event.data,
-            origin_device_id: event.origin_device_id,
-            created_at: event.created_at,
+             VALUES {}",
+            rows(piece.len(), 7)
+        );
+        on_tx!(tx, conn => {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for e in piece {
+                query = query.bind(e.user_id).bind(e.seq).bind(e.id).bind(&e.event_type)
+                    .bind(Json(&e.data)).bind(&e.origin_device_id).bind(e.created_at);
+            }
+            query.execute(conn).await?;
         });
     }
-    on_tx!(tx, conn => sqlx::query("UPDATE user_logs SET head_seq = $2 WHERE user_id = $1")
-        .bind(user).bind(log.head_seq).execute(conn).await?.rows_affected());
-    Ok(events)
+    let users: BTreeSet<_> = events.iter().map(|e| e.user_id).collect();
+    let users: Vec<_> = users.into_iter().collect();
+    for piece in pieces(&users) {
+        let sql = format!(
+            "UPDATE user_logs SET head_seq = v.column2 FROM (VALUES {}) AS v
+             WHERE user_logs.user_id = v.column1",
+            rows(piece.len(), 2)
+        );
+        on_tx!(tx, conn => {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for user in piece {
+                query = query.bind(*user).bind(logs.get(user).map(|log| log.head_seq));
+            }
+            query.execute(conn).await?;
+        });
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-on_both!(favorites, lists, concurrent_writers, no_log);
+on_both!(favorites, lists, concurrent_writers, many_at_once, no_log);
 
 async fn favorites(bed: &Bed) {
     let s = bed.user().await;
@@ -147,6 +147,70 @@ async fn concurrent_writers(bed: &Bed) {
         .unwrap()
         .unwrap();
     assert_eq!(page.events.len(), 32);
+}
+
+/// Changes of several users that meet on the same favorites: on SQLite they share transactions, and
+/// statements.
+async fn many_at_once(bed: &Bed) {
+    let mut users = Vec::new();
+    for _ in 0..3 {
+        users.push(bed.user().await.user.id);
+    }
+    let tasks: Vec<_> = (0..150)
+        .map(|i| {
+            let (user, target) = (users[i % 3], format!("song-{}", i % 7));
+            let command = bed.favorite(user, &target, t(i64::try_from(i).unwrap()));
+            let (store, soon) = (bed.store.clone(), bed.soon());
+            tokio::spawn(async move {
+                match i % 5 {
+                    0 | 1 => store.favorite_put(soon, command).await.unwrap().events,
+                    2 | 3 => store.favorite_remove(soon, command).await.unwrap().events,
+                    _ => store.favorite_restore(soon, command).await.unwrap().events,
+                }
+            })
+        })
+        .collect();
+    let mut told = Vec::new();
+    for task in tasks {
+        told.extend(task.await.unwrap());
+    }
+    let splits = bed.store.inner.metrics.splits.get();
+    assert_eq!(splits, 0, "commands that share a transaction get on");
+    for user in users {
+        let page = bed.store.log_page(bed.soon(), user, 0, 200).await.unwrap();
+        let events = page.unwrap().events;
+        let mut told: Vec<_> = told.iter().filter(|e| e.user_id == user).cloned().collect();
+        told.sort_unstable_by_key(|e| e.seq);
+        assert_eq!(events, told, "what was answered is what is stored");
+        // Who applies the events has what the table has.
+        let mut in_force = std::collections::BTreeMap::new();
+        for event in &events {
+            let id = event.data["id"].as_str().unwrap().to_owned();
+            assert_eq!(event.data["version"], event.seq);
+            let was = match event.event_type.as_str() {
+                "favorite.removed" => in_force.remove(&id).is_some(),
+                _ => in_force
+                    .insert(id, event.data["created_at"].clone())
+                    .is_none(),
+            };
+            assert!(was, "each event changes something: {event:?}");
+        }
+        let query = FavoriteQuery {
+            user,
+            kind: None,
+            limit: 100,
+            before: None,
+        };
+        let listed = bed.store.favorite_list(bed.soon(), query).await.unwrap();
+        let listed = listed.into_iter().map(|f| {
+            let at = json!(crate::domain::time::rfc3339(f.created_at));
+            (f.id.to_string(), at)
+        });
+        assert_eq!(
+            listed.collect::<std::collections::BTreeMap<_, _>>(),
+            in_force
+        );
+    }
 }
 
 async fn no_log(bed: &Bed) {
