@@ -4,6 +4,7 @@
 //! [`Clock`] and an [`Entropy`], or a time that was read from one.
 
 use std::{
+    cell::RefCell,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -59,13 +60,68 @@ impl Clock for System {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that asks for randomness"
+)]
+fn ask_system(buf: &mut [u8]) -> Result<(), EntropyError> {
+    getrandom::fill(buf).map_err(|_| EntropyError)
+}
+
+/// Random bytes of a thread, asked for many at once: each request needs some, and a call of the
+/// system costs more than most of what a request does.
+struct Stock {
+    bytes: [u8; Self::SIZE],
+    /// Those before it were handed out, and are zero.
+    used: usize,
+}
+
+impl Stock {
+    const SIZE: usize = 512;
+    /// Whoever wants more asks the system.
+    const MOST: usize = 64;
+
+    const fn empty() -> Self {
+        Self {
+            bytes: [0; Self::SIZE],
+            used: Self::SIZE,
+        }
+    }
+
+    /// Hands out bytes that nobody else gets; `ask` is for new ones.
+    fn fill(
+        &mut self,
+        buf: &mut [u8],
+        ask: impl Fn(&mut [u8]) -> Result<(), EntropyError>,
+    ) -> Result<(), EntropyError> {
+        if buf.len() > Self::MOST {
+            return ask(buf);
+        }
+        if Self::SIZE - self.used < buf.len() {
+            // Empty until it is known to be full: what a failure leaves is not random.
+            self.used = Self::SIZE;
+            ask(&mut self.bytes)?;
+            self.used = 0;
+        }
+        let taken = &mut self.bytes[self.used..][..buf.len()];
+        buf.copy_from_slice(taken);
+        taken.fill(0);
+        self.used += buf.len();
+        Ok(())
+    }
+}
+
+thread_local! {
+    static STOCK: RefCell<Stock> = const { RefCell::new(Stock::empty()) };
+}
+
 impl Entropy for System {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that asks for randomness"
-    )]
     fn fill(&self, buf: &mut [u8]) -> Result<(), EntropyError> {
-        getrandom::fill(buf).map_err(|_| EntropyError)
+        STOCK
+            .try_with(|stock| stock.borrow_mut().fill(buf, ask_system))
+            // The thread ends, and its stock is gone.
+            .unwrap_or(Err(EntropyError))
+            .or_else(|EntropyError| ask_system(buf))
     }
 }
 
@@ -140,5 +196,103 @@ impl World {
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("World")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A source of 1, 2, 3 … that counts how often it was asked.
+    #[derive(Default)]
+    struct Source {
+        next: Cell<u8>,
+        asked: Cell<usize>,
+    }
+
+    impl Source {
+        fn ask(&self, buf: &mut [u8]) -> Result<(), EntropyError> {
+            self.asked.set(self.asked.get() + 1);
+            for byte in buf {
+                self.next.set(self.next.get().wrapping_add(1));
+                *byte = self.next.get();
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bytes_are_handed_out_once_and_wiped() {
+        let (source, mut stock) = (Source::default(), Stock::empty());
+        let mut expected = 0_u8;
+        // A power of two fits the stock, so that no byte is left over.
+        for _ in 0..Stock::SIZE / 16 {
+            let mut buf = [0; 16];
+            stock.fill(&mut buf, |buf| source.ask(buf)).unwrap();
+            for byte in buf {
+                expected = expected.wrapping_add(1);
+                assert_eq!(byte, expected);
+            }
+            assert!(stock.bytes[..stock.used].iter().all(|b| *b == 0));
+        }
+        assert_eq!(source.asked.get(), 1);
+        stock.fill(&mut [0; 1], |buf| source.ask(buf)).unwrap();
+        assert_eq!(source.asked.get(), 2);
+    }
+
+    #[test]
+    fn what_is_left_over_is_not_handed_out_in_part() {
+        let (source, mut stock) = (Source::default(), Stock::empty());
+        for _ in 0..Stock::SIZE / 48 + 1 {
+            let mut buf = [0; 48];
+            stock.fill(&mut buf, |buf| source.ask(buf)).unwrap();
+            let rising = buf.windows(2).all(|it| it[1] == it[0].wrapping_add(1));
+            assert!(rising, "{buf:?}");
+        }
+        assert_eq!(source.asked.get(), 2);
+    }
+
+    #[test]
+    fn much_comes_from_the_system_at_once() {
+        let (source, mut stock) = (Source::default(), Stock::empty());
+        let mut buf = [0; Stock::MOST + 1];
+        stock.fill(&mut buf, |buf| source.ask(buf)).unwrap();
+        assert_eq!(stock.used, Stock::SIZE, "no stock was taken in");
+        assert_eq!(buf[0], 1);
+    }
+
+    #[test]
+    fn a_failing_source_gives_nothing_then_and_something_later() {
+        let mut stock = Stock::empty();
+        let fails = |buf: &mut [u8]| {
+            buf.fill(7);
+            Err(EntropyError)
+        };
+        let mut buf = [0; 16];
+        assert_eq!(stock.fill(&mut buf, fails), Err(EntropyError));
+        assert_eq!(stock.fill(&mut buf, fails), Err(EntropyError), "again");
+        assert_eq!(buf, [0; 16]);
+        stock
+            .fill(&mut buf, |buf| Source::default().ask(buf))
+            .unwrap();
+        assert_eq!(buf[0], 1);
+    }
+
+    #[test]
+    fn no_two_of_any_thread_are_the_same() {
+        let draw = || -> Vec<Uuid> {
+            let world = World::system();
+            (0..1000).map(|_| world.uuid().unwrap()).collect()
+        };
+        let threads: Vec<_> = (0..2).map(|_| std::thread::spawn(draw)).collect();
+        let mut all: Vec<_> = threads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 2000);
     }
 }

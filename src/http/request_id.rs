@@ -17,6 +17,7 @@ use actix_web::{
 };
 use futures_util::future;
 use tracing::{Instrument, field};
+use uuid::Uuid;
 
 use super::error;
 use crate::{
@@ -49,7 +50,8 @@ impl RequestId {
     fn new(world: &World) -> Self {
         // Without randomness the request still gets its answer: what needs secrets will refuse.
         let id = world.uuid().unwrap_or_default();
-        Self(id.to_string().into())
+        let mut text = Uuid::encode_buffer();
+        Self((&*id.hyphenated().encode_lower(&mut text)).into())
     }
 
     /// The id as text.
