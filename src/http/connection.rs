@@ -20,15 +20,13 @@ use actix_codec::{AsyncRead, AsyncWrite, ReadBuf};
 use actix_http::{Extensions, Protocol, error::DispatchError};
 use actix_rt::net::TcpStream;
 use actix_web::{
-    Error,
-    body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::StatusCode,
-    middleware::Next,
 };
 use tokio::time::timeout;
 
 use super::{
+    around::Mark,
     limit::network,
     places::{Place, Places},
     transport::{Encryption, Transport},
@@ -94,7 +92,8 @@ impl Activity {
 }
 
 /// A request is in progress.
-struct Busy {
+#[derive(Debug)]
+pub struct Busy {
     of: Rc<Activity>,
     too_fast: bool,
 }
@@ -188,25 +187,21 @@ impl Watcher {
 }
 
 /// Marks the connection as in use for as long as a request is answered, unless it came too fast: such
-/// requests are no reason to keep it; and for ever where it becomes something else than HTTP. For `middleware::from_fn`.
-///
-/// # Errors
-/// Whatever the service behind it fails with.
-pub async fn busy<B: MessageBody + 'static>(
-    req: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
-    let activity = req.conn_data::<Rc<Activity>>().cloned();
-    let mut busy = activity.as_ref().map(Activity::begin);
-    let answer = next.call(req).await;
-    if let (Some(busy), Ok(answer)) = (&mut busy, &answer) {
-        busy.too_fast = answer.status() == StatusCode::TOO_MANY_REQUESTS;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+/// requests are no reason to keep it; and for ever where it becomes something else than HTTP.
+#[must_use]
+pub fn busy(req: &ServiceRequest) -> Option<Busy> {
+    req.conn_data::<Rc<Activity>>().map(Activity::begin)
+}
+
+impl Mark for Option<Busy> {
+    fn leave<B>(self, res: &mut ServiceResponse<B>) {
+        let Some(mut busy) = self else { return };
+        busy.too_fast = res.status() == StatusCode::TOO_MANY_REQUESTS;
+        if res.status() == StatusCode::SWITCHING_PROTOCOLS {
             // What comes next is no request: whoever speaks it bounds it.
             busy.of.in_progress.set(busy.of.in_progress.get() + 1);
         }
     }
-    answer
 }
 
 impl From<Accepted> for Transport {

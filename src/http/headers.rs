@@ -7,16 +7,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use actix_cors::Cors;
 use actix_web::{
-    body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{
         header::{self, HeaderMap, HeaderName, HeaderValue},
         uri::Authority,
     },
-    middleware::Next,
 };
 
-use super::{openapi, request_id::X_REQUEST_ID};
+use super::{around::Mark, openapi, request_id::X_REQUEST_ID};
 use crate::domain::error::FieldError;
 
 /// The position in the user's log after a write.
@@ -148,30 +146,33 @@ fn same_host(origin: &str, host: &str) -> bool {
     })
 }
 
-/// Adds the security headers to an answer; for `middleware::from_fn`.
-///
-/// # Errors
-/// Whatever the service behind it fails with.
-pub async fn secure<B: MessageBody + 'static>(
-    req: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, actix_web::Error> {
-    let mut res = next.call(req).await?;
-    let is_docs = res.request().path().starts_with(openapi::DOCS_PATH);
-    let (csp, cache) = if is_docs {
-        (DOCS_CSP, "no-cache")
-    } else {
-        (API_CSP, "no-store")
-    };
-    let headers = res.headers_mut();
-    set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(headers, header::X_FRAME_OPTIONS, "DENY");
-    set(headers, header::REFERRER_POLICY, "no-referrer");
-    set(headers, header::CONTENT_SECURITY_POLICY, csp);
-    if !headers.contains_key(header::CACHE_CONTROL) {
-        set(headers, header::CACHE_CONTROL, cache);
+/// The security headers of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Secure;
+
+/// Adds the security headers to the answer.
+#[must_use]
+pub fn secure(_: &ServiceRequest) -> Secure {
+    Secure
+}
+
+impl Mark for Secure {
+    fn leave<B>(self, res: &mut ServiceResponse<B>) {
+        let is_docs = res.request().path().starts_with(openapi::DOCS_PATH);
+        let (csp, cache) = if is_docs {
+            (DOCS_CSP, "no-cache")
+        } else {
+            (API_CSP, "no-store")
+        };
+        let headers = res.headers_mut();
+        set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        set(headers, header::X_FRAME_OPTIONS, "DENY");
+        set(headers, header::REFERRER_POLICY, "no-referrer");
+        set(headers, header::CONTENT_SECURITY_POLICY, csp);
+        if !headers.contains_key(header::CACHE_CONTROL) {
+            set(headers, header::CACHE_CONTROL, cache);
+        }
     }
-    Ok(res)
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {

@@ -3,6 +3,7 @@
 //! Imports the domain, the actors' handles and the metrics; never the store.
 
 pub mod admin;
+pub mod around;
 pub mod client;
 pub mod connection;
 pub mod error;

@@ -8,11 +8,12 @@ use actix_web::{
     App, Error,
     body::MessageBody,
     dev::{ServiceFactory, ServiceRequest, ServiceResponse},
-    middleware::{Compress, Condition, from_fn},
+    middleware::{Compress, Condition},
     web,
 };
 
 use super::{
+    around::Around,
     connection, error,
     headers::{self, Origins},
     limit::{LimitConfig, Limits},
@@ -65,10 +66,10 @@ pub fn app(
         .wrap(Compress::default())
         .wrap(Condition::new(limited, limits))
         .wrap(surface.origins.cors())
-        .wrap(from_fn(headers::secure))
+        .wrap(Around(headers::secure))
         .wrap(RequestIds::new(
             surface.world.clone(),
             surface.metrics.http.clone(),
         ))
-        .wrap(from_fn(connection::busy))
+        .wrap(Around(connection::busy))
 }
