@@ -145,11 +145,12 @@ pub(super) fn bind(
             .app_data(web::Data::new(graph.clone()))
             .app_data(web::Data::from(Arc::clone(&ready)))
             .app_data(web::Data::from(Arc::clone(&sockets)))
+            // Tried in this order: first those without parts to be captured.
             .configure(health::routes)
-            .configure(identity::routes)
-            .configure(library::routes)
             .configure(sync::routes)
             .configure(ws::routes)
+            .configure(library::routes)
+            .configure(identity::routes)
             .configure(openapi::routes)
     };
     let plan = Plan {
