@@ -3,8 +3,9 @@
 //! Reads the published snapshots (keys, revocations) and the limiters; never the store.
 
 use std::{
+    cell::RefCell,
     future::{Ready, ready},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
 };
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
@@ -14,9 +15,14 @@ use crate::{
     actors::{Failure, Graph, kernel::CallError, kernel::Deadline},
     domain::{
         error::ErrorCode,
-        identity::{Caller, TokenError},
+        identity::{Caller, TokenError, VerifiedTokens},
     },
 };
+
+thread_local! {
+    /// Tokens that this worker found good.
+    static KNOWN: RefCell<VerifiedTokens> = RefCell::new(VerifiedTokens::new());
+}
 
 /// The graph, for handlers.
 pub type Actors = web::Data<Graph>;
@@ -31,7 +37,7 @@ pub(super) fn deadline(graph: &Graph) -> Deadline {
 
 /// A caller with a good access token, within their rate.
 #[derive(Debug)]
-pub struct Authed(pub Caller);
+pub struct Authed(pub Arc<Caller>);
 
 impl FromRequest for Authed {
     type Error = ApiError;
@@ -51,7 +57,7 @@ pub(super) fn refuse_when_draining(graph: &Graph) -> Result<(), ApiError> {
 }
 
 /// The caller that the `Authorization` header proves.
-pub(super) fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
+pub(super) fn authenticate(req: &HttpRequest) -> Result<Arc<Caller>, ApiError> {
     let graph = app_data::<Graph>(req)?;
     refuse_when_draining(graph)?;
     let header = req
@@ -67,9 +73,8 @@ pub(super) fn authenticate(req: &HttpRequest) -> Result<Caller, ApiError> {
         .ok_or_else(|| {
             ApiError::new(ErrorCode::Unauthenticated).detail("expected Authorization: Bearer …")
         })?;
-    let caller = graph
-        .secrets
-        .check(token, graph.world.now())
+    let caller = KNOWN
+        .with_borrow_mut(|known| known.check(&graph.secrets, token, graph.world.now()))
         .map_err(|e| match e {
             TokenError::Invalid => ErrorCode::TokenInvalid,
             TokenError::Expired => ErrorCode::TokenExpired,

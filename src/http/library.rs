@@ -55,7 +55,7 @@ pub(super) async fn put(
 ) -> Result<HttpResponse, ApiError> {
     let ask = PutFavorite {
         key,
-        origin: caller.device_id,
+        origin: caller.device_id.clone(),
     };
     let Done {
         value: (favorite, added),
@@ -84,7 +84,7 @@ pub(super) async fn remove(
 ) -> Result<HttpResponse, ApiError> {
     let ask = RemoveFavorite {
         key,
-        origin: caller.device_id,
+        origin: caller.device_id.clone(),
     };
     let Done { value: known, seq } = graph
         .sessions
@@ -111,7 +111,7 @@ pub(super) async fn restore(
 ) -> Result<HttpResponse, ApiError> {
     let ask = RestoreFavorite {
         key,
-        origin: caller.device_id,
+        origin: caller.device_id.clone(),
     };
     let Done { value, seq } = graph
         .sessions

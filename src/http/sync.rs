@@ -202,7 +202,7 @@ pub(super) async fn ticket(
     let user = caller.user;
     match graph
         .sessions
-        .ask(&user, IssueTicket(caller), deadline(&graph))
+        .ask(&user, IssueTicket((*caller).clone()), deadline(&graph))
         .await??
     {
         Some(ticket) => {

@@ -6,6 +6,7 @@ mod revocation;
 mod rotation;
 mod secrets;
 mod token;
+mod verified;
 
 use chrono::{DateTime, Utc};
 pub use device::{ClientDeviceId, Device, DeviceName, Fingerprint, NewDevice, Platform};
@@ -15,6 +16,7 @@ pub use rotation::{Presented, RotationState, Verdict, judge};
 pub use secrets::{KeyMaterial, Secrets};
 use serde::Serialize;
 pub use token::{Caller, Claims, RefreshToken, Ticket, TokenError, TokenPair};
+pub use verified::VerifiedTokens;
 
 use super::{ids::UserId, text::named_enum};
 

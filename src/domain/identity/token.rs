@@ -1,5 +1,7 @@
 //! Access tokens, refresh tokens and socket tickets: making and checking them, without a database.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Duration, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,14 @@ use uuid::Uuid;
 
 use super::{ClientDeviceId, secrets::Secrets};
 use crate::domain::ids::{DeviceId, TokenFamily, UserId};
+
+/// What is asked of a token. The time is checked against our own clock.
+static VALIDATION: LazyLock<Validation> = LazyLock::new(|| {
+    let mut it = Validation::new(Algorithm::HS256);
+    it.validate_exp = false;
+    it.required_spec_claims.clear();
+    it
+});
 
 /// Who is calling, as their token proves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,12 +118,8 @@ impl Secrets {
             .iter()
             .find(|k| Some(&k.kid) == kid.as_ref())
             .ok_or(TokenError::Invalid)?;
-        // The time is checked below against our own clock.
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.validate_exp = false;
-        validation.required_spec_claims.clear();
         let claims: Claims =
-            jsonwebtoken::decode(token, &DecodingKey::from_secret(&key.bytes), &validation)
+            jsonwebtoken::decode(token, &DecodingKey::from_secret(&key.bytes), &VALIDATION)
                 .map_err(|_| TokenError::Invalid)?
                 .claims;
         let said = DateTime::from_timestamp(claims.exp, 0).ok_or(TokenError::Invalid)?;
