@@ -8,6 +8,7 @@
 use std::{
     future::Future,
     hash::Hash,
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
     pin::Pin,
@@ -15,6 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
@@ -24,13 +26,14 @@ use actix_web::{
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
     http::header::{HeaderMap, HeaderValue},
 };
-use futures_util::future;
+use futures_util::future::{self, Either};
 use governor::{
     Quota, RateLimiter,
     clock::Clock,
     middleware::{StateInformationMiddleware, StateSnapshot},
     state::keyed::DashMapStateStore,
 };
+use pin_project_lite::pin_project;
 
 use super::{
     client,
@@ -76,49 +79,37 @@ impl Default for LimitConfig {
 /// What a check left of a bucket, for the headers of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Snapshot {
-    policy: &'static str,
-    burst: u32,
-    window: Duration,
+    of: Policy,
     remaining: u32,
-    full_in: Duration,
 }
 
-impl Snapshot {
-    fn new(policy: &'static str, quota: Quota, remaining: u32) -> Self {
-        let burst = quota.burst_size().get();
-        Self {
-            policy,
-            burst,
-            window: quota.burst_size_replenished_in(),
-            remaining,
-            full_in: quota.replenish_interval() * (burst - remaining.min(burst)),
-        }
-    }
+/// Which limiter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Policy {
+    Ip,
+    Auth,
+    User,
+}
 
-    fn set_headers(&self, headers: &mut HeaderMap) {
-        let Self {
-            policy,
-            burst,
-            remaining,
-            ..
-        } = self;
-        let window = ceil_secs(self.window).max(1);
-        let full_in = ceil_secs(self.full_in);
-        for (name, text) in [
-            (
-                RATE_LIMIT_POLICY,
-                format!("\"{policy}\";q={burst};w={window}"),
-            ),
-            (
-                RATE_LIMIT,
-                format!("\"{policy}\";r={remaining};t={full_in}"),
-            ),
-        ] {
-            if let Ok(value) = HeaderValue::from_str(&text) {
-                headers.insert(name, value);
-            }
+impl Policy {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Auth => "auth",
+            Self::User => "user",
         }
     }
+}
+
+/// The value of [`RATE_LIMIT`], put together without asking for memory but its own.
+fn left(policy: Policy, remaining: u32, full_in: Duration) -> Option<HeaderValue> {
+    // The longest name and both numbers at their largest need 44.
+    let mut text = [0; 64];
+    let mut rest = &mut text[..];
+    let (policy, full_in) = (policy.name(), ceil_secs(full_in));
+    write!(rest, "\"{policy}\";r={remaining};t={full_in}").ok()?;
+    let unused = rest.len();
+    HeaderValue::from_bytes(&text[..text.len() - unused]).ok()
 }
 
 fn ceil_secs(d: Duration) -> u64 {
@@ -137,18 +128,23 @@ impl Clock for WorldClock {
 
 #[derive(Debug)]
 struct Limiter<K: Hash + Eq + Clone> {
-    policy: &'static str,
+    policy: Policy,
     quota: Quota,
+    /// The value of [`RATE_LIMIT_POLICY`].
+    terms: Option<HeaderValue>,
     checks: AtomicU32,
     buckets: RateLimiter<K, DashMapStateStore<K>, WorldClock, StateInformationMiddleware>,
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
-    fn new(policy: &'static str, quota: Quota, world: &World) -> Self {
+    fn new(policy: Policy, quota: Quota, world: &World) -> Self {
         let clock = WorldClock(world.clone());
+        let (name, burst) = (policy.name(), quota.burst_size());
+        let window = ceil_secs(quota.burst_size_replenished_in()).max(1);
         Self {
             policy,
             quota,
+            terms: HeaderValue::try_from(format!("\"{name}\";q={burst};w={window}")).ok(),
             checks: AtomicU32::new(0),
             buckets: RateLimiter::new(quota, DashMapStateStore::default(), clock),
         }
@@ -159,15 +155,27 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.buckets.retain_recent();
         }
-        let left = |state: &StateSnapshot| state.remaining_burst_capacity();
+        let spare = |state: &StateSnapshot| state.remaining_burst_capacity();
         let (remaining, outcome) = match self.buckets.check_key(key) {
-            Ok(state) => (left(&state), Ok(())),
+            Ok(state) => (spare(&state), Ok(())),
             Err(until) => {
                 let wait = until.wait_time_from(self.buckets.clock().now());
                 (0, Err(wait))
             }
         };
-        (Snapshot::new(self.policy, self.quota, remaining), outcome)
+        let of = self.policy;
+        (Snapshot { of, remaining }, outcome)
+    }
+
+    fn set_headers(&self, remaining: u32, headers: &mut HeaderMap) {
+        let taken = self.quota.burst_size().get().saturating_sub(remaining);
+        let full_in = self.quota.replenish_interval() * taken;
+        if let Some(terms) = &self.terms {
+            headers.insert(RATE_LIMIT_POLICY, terms.clone());
+        }
+        if let Some(left) = left(self.policy, remaining, full_in) {
+            headers.insert(RATE_LIMIT, left);
+        }
     }
 
     fn sweep(&self) {
@@ -181,6 +189,16 @@ struct Shared {
     ip: Limiter<IpAddr>,
     auth: Limiter<IpAddr>,
     user: Limiter<UserId>,
+}
+
+impl Shared {
+    fn set_headers(&self, Snapshot { of, remaining }: Snapshot, headers: &mut HeaderMap) {
+        match of {
+            Policy::Ip => self.ip.set_headers(remaining, headers),
+            Policy::Auth => self.auth.set_headers(remaining, headers),
+            Policy::User => self.user.set_headers(remaining, headers),
+        }
+    }
 }
 
 /// The limiters of a process; clones share the buckets. Also the middleware for addresses.
@@ -200,17 +218,17 @@ impl Limits {
         let minute = |rate, burst| Quota::per_minute(at_least_one(rate)).allow_burst(burst);
         let shared = Shared {
             ip: Limiter::new(
-                "ip",
+                Policy::Ip,
                 second(c.ip_per_second, at_least_one(c.ip_burst)),
                 world,
             ),
             auth: Limiter::new(
-                "auth",
+                Policy::Auth,
                 minute(c.auth_per_minute, at_least_one(c.auth_burst)),
                 world,
             ),
             user: Limiter::new(
-                "user",
+                Policy::User,
                 second(c.user_per_second, at_least_one(c.user_burst)),
                 world,
             ),
@@ -326,7 +344,7 @@ where
 {
     type Response = ServiceResponse<EitherBody<B>>;
     type Error = actix_web::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+    type Future = Either<Limited<S::Future>, future::Ready<Result<Self::Response, Self::Error>>>;
 
     forward_ready!(service);
 
@@ -334,16 +352,41 @@ where
         let (snapshot, outcome) = self.limits.check_peer(&req);
         if let Err(e) = outcome {
             let mut res = req.error_response(e).map_into_right_body();
-            snapshot.set_headers(res.headers_mut());
-            return Box::pin(future::ok(res));
+            self.limits.shared.set_headers(snapshot, res.headers_mut());
+            return Either::Right(future::ok(res));
         }
-        let answer = self.service.call(req);
-        Box::pin(async move {
-            let mut res = answer.await?;
-            let user = res.request().extensions().get::<Snapshot>().copied();
-            user.unwrap_or(snapshot).set_headers(res.headers_mut());
-            Ok(res.map_into_left_body())
+        Either::Left(Limited {
+            snapshot,
+            shared: Arc::clone(&self.limits.shared),
+            answer: self.service.call(req),
         })
+    }
+}
+
+pin_project! {
+    /// The answer of a request that was within the limits of its address.
+    #[derive(Debug)]
+    pub struct Limited<F> {
+        #[pin]
+        answer: F,
+        snapshot: Snapshot,
+        shared: Arc<Shared>,
+    }
+}
+
+impl<F, B> Future for Limited<F>
+where
+    F: Future<Output = Result<ServiceResponse<B>, actix_web::Error>>,
+{
+    type Output = Result<ServiceResponse<EitherBody<B>>, actix_web::Error>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut res = ready!(this.answer.poll(task))?;
+        let user = res.request().extensions().get::<Snapshot>().copied();
+        let snapshot = user.unwrap_or(*this.snapshot);
+        this.shared.set_headers(snapshot, res.headers_mut());
+        Poll::Ready(Ok(res.map_into_left_body()))
     }
 }
 
