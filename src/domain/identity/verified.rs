@@ -14,8 +14,8 @@ use subtle::ConstantTimeEq;
 
 use super::{Caller, Secrets, TokenError};
 
-/// Tokens found good by one set of keys. A table with one place for each token: who comes later
-/// takes it.
+/// Tokens found good by one set of keys. A table in which each token has a few places that it may
+/// take: who comes later pushes another out of one of them.
 pub struct VerifiedTokens {
     /// Whose judgment these are.
     keys: Option<Arc<Secrets>>,
@@ -46,9 +46,11 @@ impl Default for VerifiedTokens {
 
 impl VerifiedTokens {
     /// How many are kept.
-    pub const PLACES: usize = 2048;
+    pub const PLACES: usize = 4096;
     /// The longest that is kept, in bytes.
     pub const LONGEST: usize = 1024;
+    /// How many places a token may take.
+    const WAYS: usize = 4;
 
     /// None yet, and no memory.
     #[must_use]
@@ -80,16 +82,15 @@ impl VerifiedTokens {
             self.places = std::iter::repeat_with(|| None).take(Self::PLACES).collect();
         }
         self.forget_one(now);
-        let Some(signature) = signature(token) else {
+        let turn = self.next % Self::WAYS;
+        let Some(ways) = self.ways(token) else {
             return secrets.check(token, now).map(Arc::new);
         };
-        let at = usize::try_from(self.hasher.hash_one(signature)).unwrap_or(0);
-        let at = at % self.places.len().max(1);
-        let Some(place) = self.places.get_mut(at) else {
-            return secrets.check(token, now).map(Arc::new);
-        };
-        if let Some(known) = place.as_ref().filter(|it| it.is(token)) {
-            if known.caller.expires_at > now {
+        let known = ways
+            .iter_mut()
+            .find(|it| it.as_ref().is_some_and(|it| it.is(token)));
+        if let Some(place) = known {
+            if let Some(known) = place.as_ref().filter(|it| it.caller.expires_at > now) {
                 return Ok(Arc::clone(&known.caller));
             }
             *place = None;
@@ -97,12 +98,25 @@ impl VerifiedTokens {
         }
         let caller = Arc::new(secrets.check(token, now)?);
         if token.len() <= Self::LONGEST {
-            *place = Some(Verified {
-                token: token.into(),
-                caller: Arc::clone(&caller),
-            });
+            let place = ways.iter().position(Option::is_none);
+            if let Some(place) = ways.get_mut(place.unwrap_or(turn)) {
+                *place = Some(Verified {
+                    token: token.into(),
+                    caller: Arc::clone(&caller),
+                });
+            }
         }
         Ok(caller)
+    }
+
+    /// The places that `token` may take.
+    fn ways(&mut self, token: &str) -> Option<&mut [Option<Verified>]> {
+        let (_, signature) = token.rsplit_once('.')?;
+        let hash = self.hasher.hash_one(signature);
+        let sets = u64::try_from(self.places.len() / Self::WAYS).ok()?;
+        let set = usize::try_from(hash.checked_rem(sets)?).ok()?;
+        self.places
+            .get_mut(set * Self::WAYS..(set + 1) * Self::WAYS)
     }
 
     /// Every place has its turn, so that tokens do not stay because nobody shows them again.
@@ -126,11 +140,6 @@ impl Verified {
         let (their_said, their_seal) = token.as_bytes().split_at(theirs);
         said == their_said && bool::from(seal.ct_eq(their_seal))
     }
-}
-
-/// What is behind the last dot.
-fn signature(token: &str) -> Option<&str> {
-    token.rsplit_once('.').map(|(_, signature)| signature)
 }
 
 #[cfg(test)]
