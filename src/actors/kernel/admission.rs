@@ -62,11 +62,19 @@ pub(super) enum Refusal {
 pub(super) struct Permit {
     gate: Arc<Gate>,
     class: Class,
+    alone: bool,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.state.fetch_sub(1 << self.class.shift(), SeqCst);
+    }
+}
+
+impl Permit {
+    /// Whether nothing of its class was in progress when it was let in.
+    pub(super) const fn alone(&self) -> bool {
+        self.alone
     }
 }
 
@@ -83,19 +91,42 @@ impl Gate {
         let cap = match class {
             Class::Command => u64::from(self.caps.commands).min(LANE),
             Class::Read => u64::from(self.caps.reads).min(LANE),
-            Class::Control => LANE,
+            Class::Control => return self.enter_control(),
         };
         let admit = |state: u64| {
             let open = state & CLOSED == 0;
             (open && (state >> class.shift()) & LANE < cap).then(|| state + (1 << class.shift()))
         };
         match self.state.fetch_update(SeqCst, SeqCst, admit) {
-            Ok(_) => Ok(Permit {
-                gate: Arc::clone(self),
-                class,
-            }),
+            Ok(state) => Ok(self.permit(class, state)),
             Err(state) if state & CLOSED != 0 => Err(Refusal::Closed),
             Err(_) => Err(Refusal::Full),
+        }
+    }
+
+    /// One step instead of a loop, taken back in the rare case that it may not be. The bits above its
+    /// lane are free, so what is too many does not touch another's meanwhile.
+    fn enter_control(self: &Arc<Self>) -> Result<Permit, Refusal> {
+        let class = Class::Control;
+        let state = self.state.fetch_add(1 << class.shift(), SeqCst);
+        // Both at once: the closed mark is above the lane.
+        if state >> class.shift() < LANE {
+            return Ok(self.permit(class, state));
+        }
+        self.state.fetch_sub(1 << class.shift(), SeqCst);
+        Err(if state & CLOSED == 0 {
+            Refusal::Full
+        } else {
+            Refusal::Closed
+        })
+    }
+
+    /// Of one that was let in; `before` is the state that it met.
+    fn permit(self: &Arc<Self>, class: Class, before: u64) -> Permit {
+        Permit {
+            gate: Arc::clone(self),
+            class,
+            alone: (before >> class.shift()) & LANE == 0,
         }
     }
 
@@ -151,6 +182,29 @@ mod tests {
         drop(control);
         assert!(gate.close_if_idle());
         assert_eq!(gate.enter(Class::Control).unwrap_err(), Refusal::Closed);
+        // What was refused is not in progress.
+        assert!(gate.is_empty() && gate.is_closed());
+    }
+
+    #[test]
+    fn a_million_control_messages_are_the_most() {
+        let gate = Gate::new(Caps {
+            commands: 1,
+            reads: 1,
+        });
+        let command = gate.enter(Class::Command).unwrap();
+        gate.state
+            .fetch_add(LANE - 1 << Class::Control.shift(), SeqCst);
+        let last = gate.enter(Class::Control).unwrap();
+        assert!(!last.alone() && command.alone());
+        for _ in 0..3 {
+            assert_eq!(gate.enter(Class::Control).unwrap_err(), Refusal::Full);
+        }
+        assert_eq!(gate.in_progress(Class::Control), LANE);
+        assert!(!gate.is_closed());
+        drop(last);
+        drop(gate.enter(Class::Control).unwrap());
+        assert_eq!(gate.in_progress(Class::Command), 1);
     }
 
     #[test]

@@ -9,12 +9,12 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, fut::ActorFutureExt};
 use tokio::sync::oneshot;
-use tracing::{Instrument, Span};
+use tracing::{Instrument, Span, level_filters::LevelFilter};
 
 use super::{
     Ask, Class, Deadline, Halt,
     admission::{Gate, Permit},
-    meter::Meters,
+    meter::{Meters, Sent},
     view::View,
 };
 use crate::domain::clock::World;
@@ -248,14 +248,22 @@ impl<A: Unit> Actor for Shell<A> {
 pub(super) struct Envelope<M: Ask> {
     pub msg: M,
     pub span: Span,
-    pub sent: Instant,
     pub way: Way<M::Reply>,
+}
+
+/// The span of now, to go with a message. Cheap where nothing listens.
+pub(super) fn span_of_now() -> Span {
+    if LevelFilter::current() == LevelFilter::OFF {
+        Span::none()
+    } else {
+        Span::current()
+    }
 }
 
 /// What is owed for a message. While a permit is held the actor does not rest.
 pub(super) enum Way<T> {
-    /// Nothing; the permit is held until its turn comes.
-    Told(Permit),
+    /// Nothing; the permit is held until its turn comes. Not all are timed.
+    Told(Permit, Option<Sent>),
     /// An answer; the permit is held until then.
     Asked(Asked<T>),
 }
@@ -263,6 +271,7 @@ pub(super) enum Way<T> {
 /// The way back of an ask. Whether used or dropped, the permit is given back first: who hears of
 /// the end finds room for the next ask.
 pub(super) struct Asked<T> {
+    pub sent: Instant,
     pub deadline: Deadline,
     pub permit: Permit,
     pub answer: oneshot::Sender<T>,
@@ -284,41 +293,62 @@ impl<A: Serve<M>, M: Ask> Handler<Envelope<M>> for Shell<A> {
     type Result = ();
 
     fn handle(&mut self, envelope: Envelope<M>, ctx: &mut Context<Self>) {
-        let Envelope {
-            msg,
-            span,
-            sent,
-            way,
-        } = envelope;
+        let Envelope { msg, span, way } = envelope;
         self.take_turns(ctx);
-        let begun = self.world.instant();
-        let asked = match way {
-            Way::Told(permit) => {
+        match way {
+            Way::Told(permit, sent) => {
                 drop(permit);
-                None
+                self.told(msg, &span, sent, ctx);
             }
-            Way::Asked(asked) => Some(asked),
-        };
-        if asked
-            .as_ref()
-            .is_some_and(|a| a.answer.is_closed() || a.deadline <= begun)
-        {
+            Way::Asked(asked) => self.asked(msg, &span, asked, ctx),
+        }
+    }
+}
+
+impl<A: Unit> Shell<A> {
+    fn told<M: Ask>(&mut self, msg: M, span: &Span, sent: Option<Sent>, ctx: &mut Context<Self>)
+    where
+        A: Serve<M>,
+    {
+        let timed = sent.map(|sent| (sent, self.world.instant()));
+        let reply = self.serve(msg, span, None, ctx);
+        let (meter, kind) = &self.meters;
+        meter.handled(kind);
+        if let Some((sent, begun)) = timed {
+            meter.timed(kind, sent, begun, self.world.instant());
+        }
+        if let Reply::Later(Later(work)) = reply {
+            self.in_hand += 1;
+            ctx.spawn(work.map(|_, shell: &mut Self, _| shell.in_hand -= 1));
+        }
+    }
+
+    fn asked<M: Ask>(
+        &mut self,
+        msg: M,
+        span: &Span,
+        asked: Asked<M::Reply>,
+        ctx: &mut Context<Self>,
+    ) where
+        A: Serve<M>,
+    {
+        let begun = self.world.instant();
+        if asked.answer.is_closed() || asked.deadline <= begun {
             self.meters.1.expired.inc();
             return;
         }
-        let (deadline, what) = (asked.as_ref().map(|a| a.deadline), type_name::<M>());
-        let reply = span
-            .in_scope(|| self.with_message(ctx, deadline, what, |unit, cx| unit.serve(msg, cx)));
+        let (sent, what) = (asked.sent, type_name::<M>());
+        let reply = self.serve(msg, span, Some(asked.deadline), ctx);
         let ended = self.world.instant();
         let (meter, kind) = &self.meters;
-        meter.handled(kind, sent, begun, ended);
-        match (reply, asked) {
-            (Reply::Now(value), Some(asked)) => {
+        meter.handled(kind);
+        meter.timed(kind, Sent::at(sent), begun, ended);
+        match reply {
+            Reply::Now(value) => {
                 meter.answered(kind, what, sent, ended);
                 asked.answer(value);
             }
-            (Reply::Now(_), None) => {}
-            (Reply::Later(Later(work)), Some(asked)) => {
+            Reply::Later(Later(work)) => {
                 meter.owes(M::CLASS, begun);
                 self.in_hand += 1;
                 ctx.spawn(work.map(move |value, shell: &mut Self, _| {
@@ -326,10 +356,21 @@ impl<A: Serve<M>, M: Ask> Handler<Envelope<M>> for Shell<A> {
                     asked.answer(value);
                 }));
             }
-            (Reply::Later(Later(work)), None) => {
-                self.in_hand += 1;
-                ctx.spawn(work.map(|_, shell: &mut Self, _| shell.in_hand -= 1));
-            }
         }
+    }
+
+    /// Runs the actor's own code for a message, within its sender's span.
+    fn serve<M: Ask>(
+        &mut self,
+        msg: M,
+        span: &Span,
+        deadline: Option<Deadline>,
+        ctx: &mut Context<Self>,
+    ) -> Reply<A, M::Reply>
+    where
+        A: Serve<M>,
+    {
+        let what = type_name::<M>();
+        span.in_scope(|| self.with_message(ctx, deadline, what, |unit, cx| unit.serve(msg, cx)))
     }
 }

@@ -10,13 +10,13 @@ use tokio::{
     sync::{oneshot, watch},
     time::{error::Elapsed, timeout_at},
 };
-use tracing::Span;
 
 use super::{
     Ask, Class, Deadline,
     admission::{Gate, Permit, Refusal},
-    envelope::{Asked, Envelope, Serve, Shell, Unit, Way},
-    meter::Meters,
+    envelope::{Asked, Envelope, Serve, Shell, Unit, Way, span_of_now},
+    meter::{Meters, Sent},
+    timing::stands_for,
     view::Observe,
 };
 use crate::domain::clock::World;
@@ -123,27 +123,24 @@ impl<A: Unit> Handle<A> {
         A: Serve<M>,
     {
         let (answer, answered) = oneshot::channel();
-        let mut envelope = Envelope {
+        let envelope = Envelope {
             msg,
-            span: Span::current(),
-            sent: self.0.world.instant(),
+            span: span_of_now(),
             way: Way::Asked(Asked {
+                sent: self.0.world.instant(),
                 deadline,
                 permit,
                 answer,
             }),
         };
-        let mut state = self.0.state.subscribe();
-        loop {
-            envelope = match hand_over(&state.borrow_and_update(), envelope, &self.0.world) {
-                Ok(()) => break,
-                Err(Undelivered::Never(e)) => return Err(e),
-                Err(Undelivered::NotNow(envelope)) => envelope,
-            };
-            match timeout_at(deadline.into(), state.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(CallError::Gone),
-                Err(_) => return Err(CallError::Timeout),
+        // Its own statement: the lock is not held beyond.
+        let handed = hand_over(&self.0.state.borrow(), envelope, &self.0.world);
+        match handed {
+            Ok(()) => {}
+            Err(Undelivered::Never(e)) => return Err(e),
+            // On the heap, so that no ask has to have room for what is rare.
+            Err(Undelivered::NotNow(back)) => {
+                Box::pin(self.hand_over_later(back, deadline)).await?
             }
         }
         match timeout_at(deadline.into(), answered).await {
@@ -152,6 +149,30 @@ impl<A: Unit> Handle<A> {
             Ok(Err(_)) if self.0.world.instant() >= deadline => Err(CallError::Timeout),
             Ok(Err(_)) => Err(CallError::Gone),
             Err(Elapsed { .. }) => Err(CallError::Timeout),
+        }
+    }
+
+    /// Hands over to the next life that is announced.
+    async fn hand_over_later<M: Ask>(
+        &self,
+        mut envelope: Envelope<M>,
+        deadline: Deadline,
+    ) -> Result<(), CallError>
+    where
+        A: Serve<M>,
+    {
+        let mut state = self.0.state.subscribe();
+        loop {
+            envelope = match hand_over(&state.borrow_and_update(), envelope, &self.0.world) {
+                Ok(()) => return Ok(()),
+                Err(Undelivered::Never(e)) => return Err(e),
+                Err(Undelivered::NotNow(envelope)) => envelope,
+            };
+            match timeout_at(deadline.into(), state.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(CallError::Gone),
+                Err(_) => return Err(CallError::Timeout),
+            }
         }
     }
 
@@ -164,11 +185,15 @@ impl<A: Unit> Handle<A> {
     where
         A: Serve<M>,
     {
+        let permit = self.enter(Class::Control)?;
+        let sent = stands_for(permit.alone()).map(|stands_for| Sent {
+            at: self.0.world.instant(),
+            stands_for,
+        });
         let envelope = Envelope {
             msg,
-            span: Span::current(),
-            sent: self.0.world.instant(),
-            way: Way::Told(self.enter(Class::Control)?),
+            span: span_of_now(),
+            way: Way::Told(permit, sent),
         };
         hand_over(&self.0.state.borrow(), envelope, &self.0.world).map_err(|_| CallError::Gone)
     }

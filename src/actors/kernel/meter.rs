@@ -18,6 +18,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Class,
     kinds::{KernelMetrics, KindMeter},
+    timing::nanos,
 };
 
 /// The bits of a slowest answer that name it; the others are its time in microseconds.
@@ -42,6 +43,21 @@ pub(super) struct Meter {
     window: AtomicU32,
     pub restarts: AtomicU32,
     failures: OnceLock<Box<Mutex<VecDeque<Failure>>>>,
+}
+
+/// When a message was sent that is timed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub at: Instant,
+    /// How many messages its times stand for, itself among them.
+    pub stands_for: u32,
+}
+
+impl Sent {
+    /// One that stands for itself.
+    pub(super) const fn at(at: Instant) -> Self {
+        Self { at, stands_for: 1 }
+    }
 }
 
 /// An end that an actor's life came to before its time.
@@ -110,16 +126,22 @@ impl Meter {
     }
 
     /// Counts a message.
-    pub(super) fn handled(&self, kind: &KindMeter, sent: Instant, begun: Instant, ended: Instant) {
-        let took = ended.saturating_duration_since(begun);
+    pub(super) fn handled(&self, kind: &KindMeter) {
         // Only this thread writes: no other addition can come between.
         self.handled.store(self.handled.load(Relaxed) + 1, Relaxed);
-        let busy = self.busy.load(Relaxed).saturating_add(nanos(took));
+        kind.messages.inc();
+    }
+
+    /// The times of a message that was handled.
+    pub(super) fn timed(&self, kind: &KindMeter, sent: Sent, begun: Instant, ended: Instant) {
+        let took = ended.saturating_duration_since(begun);
+        let all = nanos(took).saturating_mul(u64::from(sent.stands_for));
+        let busy = self.busy.load(Relaxed).saturating_add(all);
         self.busy.store(busy, Relaxed);
         self.last.store(self.at(ended), Relaxed);
-        kind.messages.inc();
-        kind.wait.observe(begun.saturating_duration_since(sent));
-        kind.handle.observe(took);
+        let waited = begun.saturating_duration_since(sent.at);
+        kind.wait.observe(waited, sent.stands_for);
+        kind.handle.observe(took, sent.stands_for);
     }
 
     /// An ask is in hand and will be answered later.
@@ -243,9 +265,11 @@ impl Bookkeeping {
         Self((Arc::new(Meter::new(now)), metrics.kind("benchmark")))
     }
 
-    /// What is written of a message that is told.
+    /// What is written of a message that is told, and timed.
     pub fn told(&self, sent: Instant, begun: Instant, ended: Instant) {
-        self.0.0.handled(&self.0.1, sent, begun, ended);
+        let (meter, kind) = &self.0;
+        meter.handled(kind);
+        meter.timed(kind, Sent::at(sent), begun, ended);
     }
 
     /// What is written of an ask that is answered at once.
@@ -268,10 +292,6 @@ impl Bookkeeping {
         meter.answered(kind, "Benchmark", sent, answered);
         meter.settled(Class::Command, answered, false);
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A meter shared by an actor's handle and its shell.

@@ -5,6 +5,7 @@
 //! do not change; the inspector reads percentiles from all.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -26,6 +27,26 @@ const SHOWN_FROM: usize = 4;
 /// Metrics show every second bound.
 const SHOWN_STEP: usize = 2;
 
+/// Of the tells that find others waiting one in so many is timed, and stands for all of them.
+const SAMPLE: u32 = 16;
+
+thread_local! {
+    static SAMPLER: Cell<u32> = const { Cell::new(1) };
+}
+
+/// How many tells this one stands for in the times; none if it is not timed. One that finds nothing
+/// waiting stands for itself: what is rare is not left to chance.
+pub(super) fn stands_for(alone: bool) -> Option<u32> {
+    if alone {
+        return Some(1);
+    }
+    // Spread evenly without a pattern that senders could be in step with.
+    let next = SAMPLER.get().wrapping_mul(1_664_525);
+    let next = next.wrapping_add(1_013_904_223);
+    SAMPLER.set(next);
+    (next < u32::MAX / SAMPLE).then_some(SAMPLE)
+}
+
 /// Times by their length. Cheap to clone: all clones are one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Timing(Arc<Buckets>);
@@ -45,6 +66,12 @@ const fn bound(at: usize) -> u64 {
     FIRST << at
 }
 
+/// A time in nanoseconds, without the 128 bits that the standard library counts them in.
+pub(super) fn nanos(time: Duration) -> u64 {
+    let seconds = time.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(time.subsec_nanos()))
+}
+
 /// The bucket of a time: the first whose bound is not below it.
 fn bucket(nanos: u64) -> usize {
     let units = nanos.div_ceil(FIRST).max(1);
@@ -53,11 +80,11 @@ fn bucket(nanos: u64) -> usize {
 }
 
 impl Timing {
-    /// Something took so long.
-    pub(super) fn observe(&self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.0.counts[bucket(nanos)].fetch_add(1, Relaxed);
-        self.0.nanos.fetch_add(nanos, Relaxed);
+    /// So many things took so long each.
+    pub(super) fn observe(&self, took: Duration, many: u32) {
+        let (nanos, many) = (nanos(took), u64::from(many));
+        self.0.counts[bucket(nanos)].fetch_add(many, Relaxed);
+        self.0.nanos.fetch_add(nanos.saturating_mul(many), Relaxed);
     }
 
     /// What was counted so far.
@@ -136,13 +163,11 @@ mod tests {
     fn percentiles_are_of_what_was_counted_between() {
         let timing = Timing::default();
         assert_eq!(timing.so_far().within(500), None);
-        timing.observe(Duration::from_secs(100));
+        timing.observe(Duration::from_secs(100), 1);
         let before = timing.so_far();
-        for _ in 0..98 {
-            timing.observe(Duration::from_micros(9));
-        }
-        timing.observe(Duration::from_millis(3));
-        timing.observe(Duration::from_millis(3));
+        timing.observe(Duration::from_micros(9), 98);
+        timing.observe(Duration::from_millis(3), 1);
+        timing.observe(Duration::from_millis(3), 1);
         let since = timing.so_far().since(&before);
         assert_eq!(since.within(500), Some(Duration::from_micros(10)));
         assert_eq!(since.within(990), Some(Duration::from_micros(5120)));
@@ -151,12 +176,25 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_timed_one_in_sixteen_and_stands_for_all() {
+        assert_eq!(stands_for(true), Some(1));
+        let sampled: u32 = (0..160_000).filter_map(|_| stands_for(false)).sum();
+        assert!((150_000..170_000).contains(&sampled), "{sampled}");
+        // Also of every second and every sixteenth, whose senders may be in step.
+        for step in [2, 16] {
+            let each = (0..160_000).map(|_| stands_for(false)).step_by(step);
+            let sampled = u32::try_from(each.flatten().count() * 16 * step).unwrap();
+            assert!((120_000..200_000).contains(&sampled), "{step}: {sampled}");
+        }
+    }
+
+    #[test]
     fn metrics_show_the_bounds_that_they_always_had() {
         let timing = Timing::default();
         for micros in [1, 10, 11, 40, 41] {
-            timing.observe(Duration::from_micros(micros));
+            timing.observe(Duration::from_micros(micros), 1);
         }
-        timing.observe(Duration::from_secs(20));
+        timing.observe(Duration::from_secs(20), 1);
         let mut registry = Registry::default();
         registry.register("t", "T", timing);
         let mut text = String::new();

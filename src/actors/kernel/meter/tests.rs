@@ -68,13 +68,23 @@ fn messages_are_counted_with_the_time_that_they_took() {
     let micro = Duration::from_micros(1);
     for _ in 0..1000 {
         // Less than a microsecond each is something all the same.
-        meter.handled(&kind, start, start + micro, start + micro + micro / 2);
+        meter.handled(&kind);
+        let sent = Sent::at(start);
+        meter.timed(&kind, sent, start + micro, start + micro + micro / 2);
     }
     let read = meter.read(&kind, start + SEC);
     assert_eq!((read.handled, read.busy), (1000, micro * 500));
     assert_eq!(read.idle, Some(Duration::from_nanos(999_998_500)));
     assert_eq!(kind.totals().messages, 1000);
     assert_eq!(kind.totals().handle.within(500), Some(micro * 5 / 8));
+    // One that stands for others.
+    let sent = Sent {
+        at: start,
+        stands_for: 16,
+    };
+    meter.timed(&kind, sent, start, start + micro);
+    let read = meter.read(&kind, start + SEC);
+    assert_eq!((read.handled, read.busy), (1000, micro * 516));
 }
 
 #[test]
