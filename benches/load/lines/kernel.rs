@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, System};
 use listen_stream::{
     actors::kernel::{
-        Ask, Caps, Class, Cx, Handle, Kernel, KernelMetrics, Place, Public, Reply, RestartPolicy,
-        Serve, Unit, view,
+        Ask, Bookkeeping, Caps, Class, Cx, Handle, Kernel, KernelMetrics, Place, Public, Reply,
+        RestartPolicy, Serve, Unit, view,
     },
     domain::clock::World,
 };
@@ -24,6 +24,8 @@ const TELLS: u64 = 200_000;
 const ASKS: u64 = 50_000;
 /// A tell that is never heard would have no end: after so many one waits for the actor.
 const BATCH: u64 = 1000;
+/// 2 % of the CPU time of a request for the presence of a user's devices, which is about 10 µs.
+const INSPECTION_NS: f64 = 200.0;
 
 struct Adder(u64);
 
@@ -182,7 +184,38 @@ pub fn serve(place: &str) -> Res<()> {
     })
 }
 
-/// Tell and ask, on one arbiter and across two.
+/// What is written down of each message for whoever may look, and the clock read for it: of a tell
+/// that is timed, and of an ask. Nanoseconds for one of them.
+fn inspection(world: &World) -> f64 {
+    let metrics = KernelMetrics::register(&mut Registry::default());
+    let kept = Bookkeeping::new(&metrics, world.instant());
+    let begun = Instant::now();
+    for _ in 0..TELLS / 2 {
+        kept.told(world.instant(), world.instant(), world.instant());
+        kept.asked(world.instant(), world.instant(), world.instant());
+    }
+    begun.elapsed().as_nanos() as f64 / TELLS as f64
+}
+
+fn inspection_line(plan: &Plan) -> Line {
+    let world = World::system();
+    // The first one warms up.
+    inspection(&world);
+    let mut line = Line {
+        name: "inspection with nobody looking".to_owned(),
+        unit: " ns",
+        ours: Figures {
+            values: (0..plan.rounds).map(|_| inspection(&world)).collect(),
+            ..Figures::default()
+        },
+        goal: "< 2 % of a presence request's CPU (≈ 10 µs): 200 ns".to_owned(),
+        ..Line::default()
+    };
+    line.met = Some(line.ours.median() < INSPECTION_NS);
+    line
+}
+
+/// Tell and ask, on one arbiter and across two; and what inspection adds to each message.
 pub fn lines(plan: &Plan) -> Res<Vec<Line>> {
     let mut lines = Vec::new();
     for (place, cores, told) in [
@@ -214,5 +247,6 @@ pub fn lines(plan: &Plan) -> Res<Vec<Line>> {
             lines.push(line);
         }
     }
+    lines.push(inspection_line(plan));
     Ok(lines)
 }
