@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod few;
 pub mod forwarded;
 pub mod identity;
 pub mod ids;

@@ -92,7 +92,7 @@ impl UserSession {
 
     /// Tells the core how much each connection has not read yet, before it decides what may wait.
     pub(super) fn note_unread(&mut self) {
-        for (conn, link) in &self.links {
+        for (conn, link) in self.links.iter() {
             self.core.unread(*conn, link.outlet.unread());
         }
     }

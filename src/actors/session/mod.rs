@@ -15,7 +15,6 @@ mod socket;
 mod view;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -39,6 +38,7 @@ use super::{
 };
 use crate::{
     domain::{
+        few::Few,
         identity::{Caller, RevocationSet, Secrets},
         ids::{ConnId, DeviceId, Epoch, UserId},
         sync::{CloseCode, Retention, SessionConfig, SessionCore},
@@ -94,8 +94,11 @@ pub fn sessions(kernel: Kernel, parts: SessionParts) -> Sessions {
         caps,
         policy: RestartPolicy::ENTITY,
     };
+    // Shared: there are as many sessions as users.
+    let config = Arc::new(parts.config.clone());
+    let parts = Arc::new(parts);
     Registry::new(kernel, place, move |user| {
-        UserSession::new(*user, parts.clone())
+        UserSession::new(*user, Arc::clone(&parts), Arc::clone(&config))
     })
 }
 
@@ -120,18 +123,18 @@ struct Attaching {
     /// The highest attach epoch of its device that was told meanwhile.
     seen_epoch: i64,
     /// The same as hints told it, by the epoch of the log that each named.
-    hinted: HashMap<Epoch, i64>,
+    hinted: Few<Epoch, i64>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct UserSession {
     user: UserId,
-    parts: SessionParts,
+    parts: Arc<SessionParts>,
     core: SessionCore,
-    links: HashMap<ConnId, Link>,
+    links: Few<ConnId, Link>,
     /// Connections whose attachment is being read from the store.
-    attaching: HashMap<ConnId, Attaching>,
+    attaching: Few<ConnId, Attaching>,
     turns: Fifo,
     /// New connections attach one after another: of one device the last to come is the newest.
     attach_turns: Fifo,
@@ -148,14 +151,14 @@ pub struct UserSession {
 }
 
 impl UserSession {
-    fn new(user: UserId, parts: SessionParts) -> Self {
-        let core = SessionCore::new(user, parts.config.clone());
+    fn new(user: UserId, parts: Arc<SessionParts>, config: Arc<SessionConfig>) -> Self {
+        let core = SessionCore::new(user, config);
         Self {
             user,
             parts,
             core,
-            links: HashMap::new(),
-            attaching: HashMap::new(),
+            links: Few::new(),
+            attaching: Few::new(),
             turns: Fifo::default(),
             attach_turns: Fifo::default(),
             slow: SlowCommands::default(),
@@ -191,10 +194,11 @@ impl UserSession {
     }
 
     fn publish_attached(&mut self) {
-        let mut devices: HashMap<DeviceId, i64> = HashMap::new();
+        let mut devices: Few<DeviceId, i64> = Few::new();
         for link in self.links.values() {
-            let newest = devices.entry(link.caller.device).or_default();
-            *newest = link.attach_epoch.max(*newest);
+            let device = link.caller.device;
+            let newest = devices.get(&device).copied().unwrap_or_default();
+            devices.insert(device, link.attach_epoch.max(newest));
         }
         let listening = !devices.is_empty();
         if let Some(hints) = &self.parts.hints
@@ -207,7 +211,7 @@ impl UserSession {
                 hints.unlisten(self.user);
             }
         }
-        let devices = devices.into_iter().collect();
+        let devices = devices.into();
         self.parts.attached.set(self.user, devices, &self.owed);
     }
 }

@@ -1,7 +1,6 @@
 //! What connections, and those who watch over them, tell a session.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -20,6 +19,7 @@ use crate::{
         kernel::{Cx, Reply, Serve},
     },
     domain::{
+        few::Few,
         identity::{Caller, Refusal},
         ids::{ConnId, DeviceId},
         sync::{Attachment, ClientFrame, CloseCode, LogHead, Seen},
@@ -212,7 +212,7 @@ impl Serve<Attach> for UserSession {
             held,
             refused: Arc::clone(&refused),
             seen_epoch: 0,
-            hinted: HashMap::new(),
+            hinted: Few::new(),
         };
         self.attaching.insert(it.conn, attaching);
         // Writes may end in any order: the next one begins when this one has.
@@ -338,8 +338,9 @@ impl Serve<AttachHinted> for UserSession {
         let is_here = |device: DeviceId| device == superseded.device;
         for attaching in self.attaching.values_mut().filter(|a| is_here(a.device)) {
             // What is being read tells which of them is of this log.
-            let seen = attaching.hinted.entry(epoch).or_default();
-            *seen = superseded.attach_epoch.max(*seen);
+            let seen = attaching.hinted.get(&epoch).copied().unwrap_or_default();
+            let newest = superseded.attach_epoch.max(seen);
+            attaching.hinted.insert(epoch, newest);
         }
         if self.core.log().is_some_and(|known| known.epoch == epoch) {
             let Superseded {

@@ -9,7 +9,7 @@ mod links;
 mod liveness;
 mod side;
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     delivery::{Delivery, Load},
@@ -17,6 +17,7 @@ use super::{
     frame::{ClientFrame, CloseCode, FrameErrorCode, ResyncReason, ServerFrame},
 };
 use crate::domain::{
+    few::Few,
     identity::ClientDeviceId,
     ids::{ConnId, DeviceId, UserId},
 };
@@ -47,11 +48,11 @@ struct Link {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionCore {
     user: UserId,
-    config: SessionConfig,
+    config: Arc<SessionConfig>,
     log: Option<LogHead>,
     /// When the log's present life became known: who asked before may have seen an earlier one.
     epoch_since: Option<Instant>,
-    links: BTreeMap<ConnId, Link>,
+    links: Few<ConnId, Link>,
     /// Devices at other nodes, by node.
     remote: BTreeMap<String, Remote>,
     /// Reads of the head that were asked for, and those that were answered: one at a time.
@@ -61,13 +62,13 @@ pub struct SessionCore {
 impl SessionCore {
     /// A session without devices.
     #[must_use]
-    pub const fn new(user: UserId, config: SessionConfig) -> Self {
+    pub fn new(user: UserId, config: impl Into<Arc<SessionConfig>>) -> Self {
         Self {
             user,
-            config,
+            config: config.into(),
             log: None,
             epoch_since: None,
-            links: BTreeMap::new(),
+            links: Few::new(),
             remote: BTreeMap::new(),
             head_reads: (0, 0),
         }
@@ -214,7 +215,7 @@ impl SessionCore {
             known => *known = Some(log),
         }
         self.epoch_since = Some(now);
-        for (conn, link) in &mut self.links {
+        for (conn, link) in self.links.iter_mut() {
             link.delivery.resync(log.floor_seq);
             let frame = resync_frame(log, ResyncReason::EpochChanged);
             effects.push(Effect::Send(*conn, vec![frame]));
@@ -239,7 +240,7 @@ impl SessionCore {
     pub fn committed(&mut self, now: Instant, seen: Seen, events: &[WireEvent]) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.learn(now, seen, &mut effects) {
-            for (conn, link) in &mut self.links {
+            for (conn, link) in self.links.iter_mut() {
                 let sent = link.delivery.committed(now, events);
                 if !sent.is_empty() {
                     effects.push(Effect::Send(*conn, texts(sent)));
@@ -360,7 +361,7 @@ impl SessionCore {
 
     fn pump(&mut self, effects: &mut Vec<Effect>) {
         let Some(log) = self.log else { return };
-        for (conn, link) in &mut self.links {
+        for (conn, link) in self.links.iter_mut() {
             if let Some(load) = link.delivery.next_load(log.head_seq) {
                 effects.push(Effect::Load(*conn, load));
             }

@@ -72,7 +72,7 @@ impl SessionCore {
 
     fn take_parked(&mut self, now: Instant) -> Vec<(ConnId, ParkedAck)> {
         let mut parked = Vec::new();
-        for (conn, link) in &mut self.links {
+        for (conn, link) in self.links.iter_mut() {
             if !link.parked_acks.is_empty() {
                 // While they waited the device owed nothing.
                 link.delivery.forgive(now);

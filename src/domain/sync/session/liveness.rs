@@ -85,7 +85,7 @@ impl SessionCore {
         let over = over.collect();
         self.close(over, &mut effects);
         let mut pinged = false;
-        for (conn, link) in &mut self.links {
+        for (conn, link) in self.links.iter_mut() {
             if now >= link.next_ping {
                 link.next_ping = now + self.config.heartbeat;
                 effects.push(Effect::Ping(*conn));

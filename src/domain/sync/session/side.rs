@@ -149,7 +149,7 @@ impl SessionCore {
         }
         .to_text();
         let mut found = false;
-        for (conn, link) in &self.links {
+        for (conn, link) in self.links.iter() {
             let meant = match &signal.to {
                 SignalTo::All => link.device_id != *from,
                 SignalTo::Device(id) => link.device_id == *id,
@@ -246,7 +246,7 @@ impl SessionCore {
         let devices = self.present();
         let text = ServerFrame::Presence { devices }.to_text();
         let bound = self.config.side_frames;
-        for (conn, link) in &mut self.links {
+        for (conn, link) in self.links.iter_mut() {
             if link.presence_due && link.unread < bound {
                 link.presence_due = false;
                 effects.push(Effect::Send(*conn, vec![text.clone()]));
