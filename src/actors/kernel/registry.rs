@@ -19,22 +19,19 @@ use super::{
 
 type Make<K, A> = dyn Fn(&K) -> A + Send + Sync;
 
-/// The living actors of one kind. Cheap to clone.
-pub struct Registry<K, A: Unit> {
+/// The living actors of one kind. Cheap to clone: each actor's supervisor has one.
+pub struct Registry<K, A: Unit>(Arc<Inner<K, A>>);
+
+struct Inner<K, A: Unit> {
     kernel: Kernel,
-    place: Place,
-    make: Arc<Make<K, A>>,
-    actors: Arc<DashMap<K, Handle<A>>>,
+    place: Arc<Place>,
+    make: Box<Make<K, A>>,
+    actors: DashMap<K, Handle<A>>,
 }
 
 impl<K, A: Unit> Clone for Registry<K, A> {
     fn clone(&self) -> Self {
-        Self {
-            kernel: self.kernel.clone(),
-            place: self.place,
-            make: Arc::clone(&self.make),
-            actors: Arc::clone(&self.actors),
-        }
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -55,12 +52,12 @@ where
         place: Place,
         make: impl Fn(&K) -> A + Send + Sync + 'static,
     ) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             kernel,
-            place,
-            make: Arc::new(make),
-            actors: Arc::default(),
-        }
+            place: Arc::new(place),
+            make: Box::new(make),
+            actors: DashMap::new(),
+        }))
     }
 
     /// Asks the actor of `key`, which is started on the current arbiter if there is none. An ask
@@ -114,14 +111,14 @@ where
     /// Outside an arbiter there is nowhere to start it.
     #[must_use]
     pub fn get_or_start(&self, key: &K) -> Handle<A> {
-        match self.actors.entry(key.clone()) {
+        match self.0.actors.entry(key.clone()) {
             Entry::Occupied(found) => found.get().clone(),
             Entry::Vacant(free) => {
-                let (make, by) = (Arc::clone(&self.make), key.clone());
+                let (maker, by) = (self.clone(), key.clone());
                 let (registry, gone) = (self.clone(), key.clone());
-                let handle = self.kernel.start_then(
-                    self.place,
-                    move || make(&by),
+                let handle = self.0.kernel.start_then(
+                    &self.0.place,
+                    move || (maker.0.make)(&by),
                     move || {
                         registry.forget_stopped(&gone);
                     },
@@ -135,13 +132,14 @@ where
     /// The actor of `key`, if it lives.
     #[must_use]
     pub fn find(&self, key: &K) -> Option<Handle<A>> {
-        self.actors.get(key).map(|found| found.value().clone())
+        self.0.actors.get(key).map(|found| found.value().clone())
     }
 
     /// Every living actor.
     #[must_use]
     pub fn all(&self) -> Vec<(K, Handle<A>)> {
-        self.actors
+        self.0
+            .actors
             .iter()
             .map(|e| (e.key().clone(), e.value().clone()))
             .collect()
@@ -149,35 +147,37 @@ where
 
     /// Shows each living actor to `each`, which must not wait, nor start or end any.
     pub(super) fn each(&self, mut each: impl FnMut(&K, &Handle<A>)) {
-        for entry in self.actors.iter() {
+        for entry in self.0.actors.iter() {
             each(entry.key(), entry.value());
         }
     }
 
     /// What the actors of this kind did so far.
     pub(super) fn totals(&self) -> Totals {
-        self.kernel.totals(A::KIND)
+        self.0.kernel.totals(A::KIND)
     }
 
     /// How many live.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.actors.len()
+        self.0.actors.len()
     }
 
     /// Whether none lives.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.actors.is_empty()
+        self.0.actors.is_empty()
     }
 
     fn forget(&self, key: &K, handle: &Handle<A>) {
-        self.actors
+        self.0
+            .actors
             .remove_if(key, |_, found| Arc::ptr_eq(&found.0, &handle.0));
     }
 
     fn forget_stopped(&self, key: &K) {
-        self.actors
+        self.0
+            .actors
             .remove_if(key, |_, found| found.life() == Life::Stopped);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use actix::{Addr, AsyncContext, Context};
+use actix::{Addr, AsyncContext, Context, dev::ContextFut};
 use futures_util::{FutureExt, poll};
 use tokio::sync::watch;
 
@@ -55,14 +55,14 @@ impl Kernel {
     /// # Panics
     /// Outside an arbiter there is nowhere to start it.
     pub fn start<A: Unit>(&self, place: Place, make: impl FnMut() -> A + 'static) -> Handle<A> {
-        self.start_then(place, make, || ())
+        self.start_then(&Arc::new(place), make, || ())
     }
 
     /// Like [`Self::start`]; `ended` runs once the actor ended.
     #[expect(clippy::disallowed_methods, reason = "the one place that starts tasks")]
     pub(super) fn start_then<A: Unit>(
         &self,
-        place: Place,
+        place: &Arc<Place>,
         mut make: impl FnMut() -> A + 'static,
         ended: impl FnOnce() + 'static,
     ) -> Handle<A> {
@@ -79,23 +79,27 @@ impl Kernel {
         // The first mailbox is open before the actor is made: its starter may tell it at once.
         let mut context = open();
         inner.announce(Life::Up(0), Some(context.address()));
-        let it = Arc::clone(&inner);
-        let ending = Ending::new(&inner);
+        let (ending, place) = (Ending::new(&inner, ended), Arc::clone(place));
         actix::spawn(async move {
             // Bound first, so that it is dropped after all that belongs to a life.
-            let mut ending = ending;
-            ending.then = Some(ended);
-            let mut budget = RestartBudget::new(place.policy);
+            let ending = ending;
+            let it = &ending.inner;
+            let mut budget = None;
             let mut life = 0_u32;
             loop {
-                let ended = live(&it, life, context, &mut make).await;
+                let ended = live(it, life, context, &mut make).await;
                 if !it.is_to_go_on(&ended) {
                     break;
                 }
                 match ended {
                     // Its gate is open: it was not its own will.
                     Ok(()) => it.note(life, ON_DEMAND, false),
-                    Err(reason) => pause(&it, &mut budget, life, reason).await,
+                    Err(reason) => {
+                        let new = || Box::new(RestartBudget::new(place.policy));
+                        let budget = budget.get_or_insert_with(new);
+                        // Boxed: most actors never fail.
+                        Box::pin(pause(it, budget, life, reason)).await;
+                    }
                 }
                 if it.gate.is_closed() {
                     break;
@@ -115,11 +119,11 @@ struct Ending<A: Unit, F: FnOnce()> {
 }
 
 impl<A: Unit, F: FnOnce()> Ending<A, F> {
-    fn new(inner: &Arc<Inner<A>>) -> Self {
+    fn new(inner: &Arc<Inner<A>>, then: F) -> Self {
         inner.meters.1.live.inc();
         Self {
             inner: Arc::clone(inner),
-            then: None,
+            then: Some(then),
         }
     }
 }
@@ -171,9 +175,13 @@ impl<A: Unit> Inner<A> {
     }
 }
 
-/// Opens the mailbox of a new life.
-fn open<A: Unit>() -> Context<Shell<A>> {
-    let mut context = Context::new();
+/// An actor with its mailbox and all that it has begun.
+type Body<A> = ContextFut<Shell<A>, Context<Shell<A>>>;
+
+/// Opens the mailbox of a new life. Boxed: what is moved within a future has a place there for each
+/// move, and the future of an idle actor is to be small.
+fn open<A: Unit>() -> Box<Context<Shell<A>>> {
+    let mut context = Box::new(Context::new());
     // Unbounded: what may be in progress is counted by the gate, which the mailbox's bound is not.
     context.set_mailbox_capacity(0);
     context
@@ -183,19 +191,10 @@ fn open<A: Unit>() -> Context<Shell<A>> {
 async fn live<A: Unit>(
     inner: &Inner<A>,
     life: u32,
-    context: Context<Shell<A>>,
+    context: Box<Context<Shell<A>>>,
     make: &mut impl FnMut() -> A,
 ) -> Result<(), &'static str> {
-    let addr = context.address();
-    let unit = catch_unwind(AssertUnwindSafe(make)).map_err(said)?;
-    let shell = Shell::new(
-        unit,
-        Arc::clone(&inner.gate),
-        inner.meters.clone(),
-        inner.world.clone(),
-        life,
-    );
-    let mut body = context.into_future(shell);
+    let mut body = begin(inner, life, *context, make)?;
     // The first poll runs `started`. Only then is the life announced: whoever waits for it is not
     // handed to one that fails to begin.
     let begun = AssertUnwindSafe(async { poll!(&mut body) })
@@ -205,7 +204,7 @@ async fn live<A: Unit>(
         Ok(Poll::Pending) => {
             // The first one was before it was made, and may have been told to leave since.
             if life > 0 {
-                inner.announce(Life::Up(life), Some(addr));
+                inner.announce(Life::Up(life), Some(body.address()));
             }
             AssertUnwindSafe(&mut body).catch_unwind().await
         }
@@ -215,6 +214,24 @@ async fn live<A: Unit>(
     // Not while its panic unwinds: a second one, from a destructor, would end the process.
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(body)));
     ended.and(dropped).map_err(said)
+}
+
+/// Makes the actor of a life, and puts it where it stays.
+fn begin<A: Unit>(
+    inner: &Inner<A>,
+    life: u32,
+    context: Context<Shell<A>>,
+    make: impl FnOnce() -> A,
+) -> Result<Box<Body<A>>, &'static str> {
+    let unit = catch_unwind(AssertUnwindSafe(make)).map_err(said)?;
+    let shell = Shell::new(
+        unit,
+        Arc::clone(&inner.gate),
+        inner.meters.clone(),
+        inner.world.clone(),
+        life,
+    );
+    Ok(Box::new(context.into_future(shell)))
 }
 
 /// What a panic said, if that is text of the program: what is formatted may carry a user's data.
