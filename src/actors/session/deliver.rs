@@ -74,6 +74,7 @@ impl UserSession {
         }
         self.parts.attached.owed(&self.owed, self.core.owes_since());
         self.arm(cx);
+        self.look_for_rest(cx);
         events
     }
 

@@ -143,6 +143,8 @@ pub struct UserSession {
     tick: Option<(Instant, Timer)>,
     /// A failed read of the log is to be tried again.
     retrying: bool,
+    /// The next look whether it may rest.
+    rest: Option<Timer>,
     /// Hints of other nodes were asked for.
     listening: bool,
     /// Since when a device owes an ack, as whoever reads the metrics sees it.
@@ -164,21 +166,35 @@ impl UserSession {
             slow: SlowCommands::default(),
             tick: None,
             retrying: false,
+            rest: None,
             listening: false,
             owed: Arc::default(),
             last_used: None,
         }
     }
 
+    /// Sets the next look whether it may rest: while a device is attached there is none.
+    fn look_for_rest(&mut self, cx: &mut Cx<'_, Self>) {
+        match (self.links.is_empty(), self.rest.take()) {
+            (true, None) => self.rest = Some(cx.after(self.parts.idle, Self::rest_if_idle)),
+            (false, Some(timer)) => cx.cancel(timer),
+            (_, unchanged) => self.rest = unchanged,
+        }
+    }
+
     fn rest_if_idle(&mut self, cx: &mut Cx<'_, Self>) {
+        self.rest = None;
         let now = cx.world.instant();
         let used = self
             .last_used
             .is_some_and(|at| now.duration_since(at) < self.parts.idle);
         if !used && self.links.is_empty() && self.attaching.is_empty() && self.turns.is_empty() {
-            // If a message is in progress, the next look may find none.
-            cx.rest();
+            if cx.rest() {
+                return;
+            }
+            // A message is in progress: the next look may find none.
         }
+        self.look_for_rest(cx);
     }
 
     /// When the asker no longer waits.
@@ -227,7 +243,7 @@ impl Unit for UserSession {
             hints.unlisten(self.user);
         }
         self.last_used = Some(cx.world.instant());
-        cx.every(self.parts.idle, Self::rest_if_idle);
+        self.look_for_rest(cx);
     }
 
     fn leaving(&mut self, how: Halt, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
