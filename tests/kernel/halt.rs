@@ -1,20 +1,20 @@
 //! Lives that are ended from outside: what comes waits, what is in hand is answered, nothing is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::OnceCell, rc::Rc, sync::Arc, time::Duration};
 
-use futures_util::{future::join_all, poll};
+use futures_util::{FutureExt as _, future::join_all, poll};
 use listen_stream::{
     actors::kernel::{
-        CallError, Class, Directory, Halt, Halted, Kind, Life, Registry, Reply, RestartPolicy,
-        Seen, Singles,
+        CallError, Class, Directory, Halt, Halted, Handle, Kind, Life, Registry, Reply,
+        RestartPolicy, Seen, Singles,
     },
     domain::clock::{Clock as _, System},
 };
 use tokio::sync::oneshot;
 
 use crate::probe::{
-    Bench, PLACE, Probe, QUICK, Seen as Counts, command, echo, fail, hint, long, place, well,
-    which_life,
+    Bench, PLACE, Probe, QUICK, Seen as Counts, command, echo, fail, hint, long, place, until,
+    well, which_life,
 };
 
 /// A command that is answered with 7 when `end` is.
@@ -192,4 +192,59 @@ async fn the_directory_finds_every_kind_and_how_each_life_ended() {
     let past = System.instant();
     let other = kind.find("1").unwrap();
     assert_eq!(other.view(past).await, Seen::Timeout);
+}
+
+#[actix_rt::test]
+async fn a_stop_that_meets_an_actor_just_being_made_anew_is_not_lost() {
+    let bench = Bench::new();
+    let (handle, seen) = (Rc::new(OnceCell::new()), Arc::<Counts>::default());
+    let (handle_too, seen_too) = (Rc::clone(&handle), Arc::clone(&seen));
+    let probe = bench.kernel.start(PLACE, move || {
+        if seen_too.made() == 1 {
+            // An operator's word, just now.
+            let it: &Handle<Probe> = handle_too.get().unwrap();
+            assert!(it.halt(Halt::Stop, long()).now_or_never().is_none());
+        }
+        Probe::make(&seen_too, well)
+    });
+    handle.set(probe.clone()).unwrap();
+    assert_eq!(probe.ask(fail(), long()).await, Err(CallError::Gone));
+    until("it ends", || probe.life() == Life::Stopped).await;
+    assert_eq!(seen.made(), 2);
+}
+
+#[actix_rt::test]
+async fn what_is_told_reaches_the_life_that_leaves() {
+    let (probe, seen) = Bench::new().start(PLACE, well);
+    let (end, ended) = oneshot::channel();
+    let mut in_hand = Box::pin(probe.ask(held(ended), long()));
+    assert!(poll!(&mut in_hand).is_pending());
+    assert!(probe.is_at_work());
+    let mut halt = Box::pin(probe.halt(Halt::Restart, long()));
+    assert!(poll!(&mut halt).is_pending());
+    assert!(probe.is_at_work(), "it ends what is in hand");
+    let (told, hears) = oneshot::channel();
+    let tell = hint(move |probe, _| told.send(probe.life).unwrap());
+    assert_eq!(probe.tell(tell), Ok(()));
+    assert_eq!(hears.await, Ok(1));
+    end.send(()).unwrap();
+    assert!(halt.await.done);
+    assert_eq!((in_hand.await, seen.made()), (Ok(7), 2));
+}
+
+#[actix_rt::test]
+async fn a_restart_between_a_panic_and_its_quarantine_is_not_lost() {
+    let policy = RestartPolicy { budget: 0, ..QUICK };
+    let (probe, _) = Bench::new().start(place(32, policy), well);
+    let it = probe.clone();
+    let fails = probe.ask(
+        command(move |_, _| {
+            let halt = it.halt(Halt::Restart, long()).now_or_never();
+            assert!(halt.is_none());
+            panic!("planted in serve");
+        }),
+        long(),
+    );
+    assert_eq!(fails.await, Err(CallError::Gone));
+    until("the next life", || probe.life() == Life::Up(1)).await;
 }

@@ -41,7 +41,7 @@ const LIMIT: Duration = Duration::from_secs(11);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Told to the shell behind everything that was handed over before.
-pub(super) struct Leave(Halt);
+pub(super) struct Leave(pub Halt);
 
 impl Message for Leave {
     type Result = ();
@@ -62,7 +62,7 @@ impl<A: Unit> Handler<Leave> for Shell<A> {
 
 impl<A: Unit> Shell<A> {
     fn leave_when_done(&self, how: Halt, ctx: &mut Context<Self>) {
-        // With a restart nothing more comes: it waits for the next life. With a stop, what was let in
+        // With a restart no ask comes: it waits for the next life. With a stop, what was let in
         // before the gate closed may still be on its way.
         let waits = how == Halt::Stop && !self.gate.is_empty();
         if self.in_hand == 0 && !waits {
@@ -98,8 +98,9 @@ impl<A: Unit> Handle<A> {
             was = state.life;
             match (state.life, how) {
                 (Life::Up(_), Halt::Restart) => {
-                    // Nothing more is handed over: it waits.
-                    (state.life, to) = (Life::Restarting, state.addr.take());
+                    // Asks wait from now on. What is told still reaches the life that leaves.
+                    state.life = Life::Restarting;
+                    to.clone_from(&state.addr);
                     true
                 }
                 (Life::Up(_), Halt::Stop) => {

@@ -65,8 +65,15 @@ pub enum Life {
 
 pub(super) struct State<A: Unit> {
     pub life: Life,
-    /// Only while up.
+    /// While up, and while leaving for the next life.
     pub addr: Option<Addr<Shell<A>>>,
+}
+
+impl<A: Unit> State<A> {
+    /// An operator asked for the next life, and the present one is not over.
+    pub fn is_leaving(&self) -> bool {
+        self.life == Life::Restarting && self.addr.is_some()
+    }
 }
 
 pub(super) struct Inner<A: Unit> {
@@ -177,10 +184,11 @@ impl<A: Unit> Handle<A> {
     }
 
     /// Tells, without waiting. Let in as [`Class::Control`] whatever the message's class, so not
-    /// shed; lost when the actor is not up, or fails before it gets there.
+    /// shed. A life that leaves for the next still takes it; lost when it fails or ends before it gets
+    /// there.
     ///
     /// # Errors
-    /// [`CallError::Gone`] when the actor is not up, `Overloaded` when a million tells wait there.
+    /// [`CallError::Gone`] when there is no life that takes it, `Overloaded` when a million tells wait there.
     pub fn tell<M: Ask<Reply = ()>>(&self, msg: M) -> Result<(), CallError>
     where
         A: Serve<M>,
@@ -201,6 +209,13 @@ impl<A: Unit> Handle<A> {
     /// A view of its state, `None` when it does not answer in time.
     pub async fn observe(&self, deadline: Deadline) -> Option<serde_json::Value> {
         self.ask(Observe, deadline).await.ok().flatten()
+    }
+
+    /// Whether it does its work: it is up, or an operator restarts it and it ends what is in hand.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        let state = self.0.state.borrow();
+        matches!(state.life, Life::Up(_)) || state.is_leaving()
     }
 
     /// What life it is in.
@@ -254,6 +269,10 @@ fn hand_over<A: Serve<M>, M: Ask>(
             Err(Undelivered::Never(CallError::Quarantined { retry_after }))
         }
         (Life::Stopped, _) => Err(Undelivered::Never(CallError::Gone)),
+        // The next life answers.
+        (Life::Restarting, _) if matches!(envelope.way, Way::Asked(_)) => {
+            Err(Undelivered::NotNow(envelope))
+        }
         (_, Some(addr)) => addr.try_send(envelope).map_err(|back| match back {
             // It just failed; its next life is about to be announced.
             SendError::Closed(envelope) | SendError::Full(envelope) => {

@@ -9,7 +9,12 @@ use actix::{Message, Recipient};
 
 /// Something pushed to an actor outside the kernel, such as a connection.
 #[derive(Debug)]
-pub struct Push<T>(pub T);
+pub struct Push<T> {
+    /// What.
+    pub what: T,
+    /// The number of the outlet that it came by: see [`Outlet::new`].
+    pub by: u32,
+}
 
 impl<T: Send + 'static> Message for Push<T> {
     type Result = ();
@@ -26,19 +31,22 @@ pub trait Frames: Send + 'static {
 pub struct Outlet<T: Frames> {
     to: Recipient<Push<T>>,
     unread: Arc<AtomicUsize>,
+    number: u32,
 }
 
 impl<T: Frames> Outlet<T> {
-    /// To an actor that takes from `unread` the frames that it has handed on.
+    /// To an actor that takes from `unread` the frames that it has handed on. By `number` it tells
+    /// what comes from this outlet from what still comes by one that it gave away before.
     #[must_use]
-    pub fn new(to: Recipient<Push<T>>, unread: Arc<AtomicUsize>) -> Self {
-        Self { to, unread }
+    pub fn new(to: Recipient<Push<T>>, unread: Arc<AtomicUsize>, number: u32) -> Self {
+        Self { to, unread, number }
     }
 
     /// Pushes `value`; lost when the actor is gone, which it tells by itself.
-    pub fn push(&self, value: T) {
-        self.unread.fetch_add(value.frames(), Relaxed);
-        self.to.do_send(Push(value));
+    pub fn push(&self, what: T) {
+        self.unread.fetch_add(what.frames(), Relaxed);
+        let by = self.number;
+        self.to.do_send(Push { what, by });
     }
 
     /// Frames that were pushed and are not yet in the system's buffer for the peer.

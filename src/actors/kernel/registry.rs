@@ -9,8 +9,8 @@ use dashmap::{DashMap, Entry};
 use tokio::time::timeout_at;
 
 use super::{
-    Ask, Deadline,
-    admission::Refusal,
+    Ask, Class, Deadline,
+    admission::{Permit, Refusal},
     envelope::{Serve, Unit},
     handle::{CallError, Handle, Life},
     kinds::Totals,
@@ -74,10 +74,38 @@ where
     where
         A: Serve<M>,
     {
+        let (handle, permit) = self.enter(key, M::CLASS, deadline).await?;
+        handle.deliver(permit, msg, deadline).await
+    }
+
+    /// Like [`Self::ask`]; tells also which actor answered.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub async fn ask_and_tell<M: Ask>(
+        &self,
+        key: &K,
+        msg: M,
+        deadline: Deadline,
+    ) -> Result<(Handle<A>, M::Reply), CallError>
+    where
+        A: Serve<M>,
+    {
+        let (handle, permit) = self.enter(key, M::CLASS, deadline).await?;
+        let reply = handle.deliver(permit, msg, deadline).await?;
+        Ok((handle, reply))
+    }
+
+    async fn enter(
+        &self,
+        key: &K,
+        class: Class,
+        deadline: Deadline,
+    ) -> Result<(Handle<A>, Permit), CallError> {
         loop {
             let handle = self.get_or_start(key);
-            match handle.enter(M::CLASS) {
-                Ok(permit) => return handle.deliver(permit, msg, deadline).await,
+            match handle.enter(class) {
+                Ok(permit) => return Ok((handle, permit)),
                 Err(Refusal::Full) => return Err(CallError::Overloaded),
                 Err(Refusal::Closed) => self.wait_for_rest(key, &handle, deadline).await?,
             }

@@ -5,6 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
+    time::Duration,
 };
 
 use actix::{Addr, AsyncContext, Context, dev::ContextFut};
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 use super::{
     admission::{Caps, Gate},
     envelope::{Shell, Unit},
+    halt::{Halt, Leave},
     handle::{Handle, Inner, Life, State},
     kinds::{KernelMetrics, Totals},
     meter::{Failure, Meter},
@@ -204,7 +206,12 @@ async fn live<A: Unit>(
         Ok(Poll::Pending) => {
             // The first one was before it was made, and may have been told to leave since.
             if life > 0 {
-                inner.announce(Life::Up(life), Some(body.address()));
+                let addr = body.address();
+                inner.announce(Life::Up(life), Some(addr.clone()));
+                if inner.gate.is_closed() {
+                    // Who stopped it meanwhile found nobody to tell. The mailbox is open: it lives.
+                    let _ = addr.try_send(Leave(Halt::Stop));
+                }
             }
             AssertUnwindSafe(&mut body).catch_unwind().await
         }
@@ -252,6 +259,10 @@ async fn pause<A: Unit>(
     let now = inner.world.instant();
     let (life, delay) = match budget.failed(now) {
         Verdict::Restart(delay) => (Life::Restarting, delay),
+        // An operator asked for the next life before this was said.
+        Verdict::Quarantine(_) if inner.state.borrow().is_leaving() => {
+            (Life::Restarting, Duration::ZERO)
+        }
         Verdict::Quarantine(delay) => (Life::Quarantined(now + delay), delay),
     };
     let recent = budget.recent(now);

@@ -147,6 +147,8 @@ pub struct UserSession {
     rest: Option<Timer>,
     /// Hints of other nodes were asked for.
     listening: bool,
+    /// An operator ends it: nobody attaches any more.
+    leaving: bool,
     /// Since when a device owes an ack, as whoever reads the metrics sees it.
     owed: Arc<Owed>,
     last_used: Option<Instant>,
@@ -168,6 +170,7 @@ impl UserSession {
             retrying: false,
             rest: None,
             listening: false,
+            leaving: false,
             owed: Arc::default(),
             last_used: None,
         }
@@ -237,11 +240,6 @@ impl Unit for UserSession {
     type View = SessionView;
 
     fn started(&mut self, cx: &mut Cx<'_, Self>) {
-        // What an earlier life left there is not true any more.
-        self.publish_attached();
-        if let Some(hints) = self.parts.hints.as_ref().filter(|_| cx.life > 0) {
-            hints.unlisten(self.user);
-        }
         self.last_used = Some(cx.world.instant());
         self.look_for_rest(cx);
     }
@@ -249,6 +247,7 @@ impl Unit for UserSession {
     fn leaving(&mut self, how: Halt, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
         if how == Halt::Stop {
             // After a restart they attach again by themselves.
+            self.leaving = true;
             self.say_goodbye(cx);
         }
         Reply::Now(())
@@ -256,5 +255,15 @@ impl Unit for UserSession {
 
     fn view(&self, now: Instant) -> SessionView {
         self.show(now)
+    }
+}
+
+impl Drop for UserSession {
+    /// However a life ends, and where no other follows too: none of its devices is attached any more.
+    fn drop(&mut self) {
+        self.parts.attached.forget(self.user, &self.owed);
+        if let Some(hints) = self.parts.hints.as_ref().filter(|_| self.listening) {
+            hints.unlisten(self.user);
+        }
     }
 }

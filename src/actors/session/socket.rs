@@ -54,6 +54,10 @@ impl UserSession {
         if let Some(code) = refused {
             return Err(AttachRefused(code));
         }
+        if self.leaving {
+            // It was on its way when the others were told.
+            return Err(AttachRefused(CloseCode::GoingAway));
+        }
         let hinted = |a: &Attaching| a.hinted.get(&state.log.epoch).copied();
         let newest = meanwhile
             .map_or(0, |a| a.seen_epoch.max(hinted(&a).unwrap_or_default()))

@@ -72,6 +72,12 @@ impl Attached {
         }
     }
 
+    /// Forgets what a session set, unless another set it anew.
+    pub fn forget(&self, user: UserId, owed: &Arc<Owed>) {
+        let is_its = |_: &UserId, here: &Here| Arc::ptr_eq(&here.owed, owed);
+        self.users.remove_if(&user, is_its);
+    }
+
     /// Notes since when a device of a user owes an ack.
     pub fn owed(&self, owed: &Owed, since: Option<Instant>) {
         let millis = since.map_or(0, |since| self.millis(since));

@@ -59,9 +59,10 @@ view! {
 impl Handler<Push<ToDevice>> for DeviceConnection {
     type Result = ();
 
-    fn handle(&mut self, Push(what): Push<ToDevice>, ctx: &mut Ctx) {
+    fn handle(&mut self, Push { what, by }: Push<ToDevice>, ctx: &mut Ctx) {
         match what {
-            ToDevice::Text(texts) => {
+            ToDevice::Text(mut texts) => {
+                texts.retain(|text| self.outbox.takes(by, text));
                 let events = texts.iter().filter(|text| ServerFrame::is_event(text));
                 self.flood.sent(events.count());
                 for text in texts {
@@ -114,6 +115,13 @@ impl Handler<Release> for DeviceConnection {
     type Result = ();
 
     fn handle(&mut self, _: Release, ctx: &mut Ctx) {
+        self.let_go(ctx);
+    }
+}
+
+impl DeviceConnection {
+    /// Closes on a client that is to come back, and says when.
+    pub(super) fn let_go(&mut self, ctx: &mut Ctx) {
         let wait = self.parts.graph.world.jitter(COME_BACK);
         let goodbye = ServerFrame::Goodbye {
             reason: "going_away",

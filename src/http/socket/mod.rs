@@ -176,10 +176,7 @@ impl DeviceConnection {
     /// attached no frame is read: the session would not know whose it is.
     fn attach(&mut self, patience: Duration, ctx: &mut Ctx) {
         self.phase = Phase::Attaching;
-        if self.resumed.is_some() {
-            // The new life sends them again.
-            self.outbox.drop_events();
-        }
+        let number = self.outbox.attach();
         let resumed = self.resumed.map(|it| match self.resync {
             Some(told) => it.resyncing(told),
             None => it,
@@ -189,11 +186,11 @@ impl DeviceConnection {
             caller: self.caller.clone(),
             since: self.position,
             resumed,
-            outlet: Outlet::new(ctx.address().recipient(), self.outbox.unread()),
+            outlet: Outlet::new(ctx.address().recipient(), self.outbox.unread(), number),
         };
         let (sessions, user) = (self.parts.graph.sessions.clone(), self.caller.user);
         let deadline = self.parts.graph.world.instant() + patience;
-        let attaching = async move { sessions.ask(&user, ask, deadline).await };
+        let attaching = async move { sessions.ask_and_tell(&user, ask, deadline).await };
         ctx.spawn(
             attaching
                 .into_actor(self)
@@ -203,24 +200,22 @@ impl DeviceConnection {
 
     fn attached(
         &mut self,
-        reply: Result<Result<AttachedTo, AttachRefused>, CallError>,
+        reply: Result<(Handle<UserSession>, Result<AttachedTo, AttachRefused>), CallError>,
         ctx: &mut Ctx,
     ) {
         if self.phase != Phase::Attaching {
             // It was told to close meanwhile. What it said of that may have found no session.
-            if let (Ok(Ok(_)), Some(session)) = (&reply, self.known_session()) {
+            if let Ok((session, Ok(_))) = reply {
                 let _ = session.tell(Detached(self.conn));
             }
             return;
         }
-        let to = match reply {
-            Ok(Ok(to)) => to,
-            Ok(Err(AttachRefused(code))) => return self.close(code, ctx),
+        // The session that answered: by now another may be found under the user's id.
+        let (session, to) = match reply {
+            Ok((session, Ok(to))) => (session, to),
+            Ok((_, Err(AttachRefused(CloseCode::GoingAway)))) => return self.let_go(ctx),
+            Ok((_, Err(AttachRefused(code)))) => return self.close(code, ctx),
             Err(_) => return self.close(CloseCode::TryAgainLater, ctx),
-        };
-        // It cannot be at rest: a device is attached.
-        let Some(session) = self.known_session() else {
-            return self.close(CloseCode::TryAgainLater, ctx);
         };
         self.session = Some(session.clone());
         self.resumed = Some(to.resumed());

@@ -62,6 +62,8 @@ pub(super) struct Outbox {
     flush_due: bool,
     /// Texts that are no events, were pushed and are not with the system yet; shared with who pushes.
     unread: Arc<AtomicUsize>,
+    /// Raised with each attachment to the session.
+    attachment: u32,
 }
 
 impl Outbox {
@@ -77,6 +79,7 @@ impl Outbox {
             rest_aside: 0,
             flush_due: false,
             unread: Arc::default(),
+            attachment: 0,
         }
     }
 
@@ -110,11 +113,30 @@ impl Outbox {
         }
     }
 
-    /// Forgets the events that no byte was written of: they are going to come again.
-    pub(super) fn drop_events(&mut self) {
+    /// Begins an attachment; says its number. Forgets the events that no byte was written of, and
+    /// those that still come by an earlier attachment: they come again, and out of their order they
+    /// would leave a gap.
+    pub(super) fn attach(&mut self) -> u32 {
         self.texts.retain(|text| is_aside(text));
         let left = self.texts.iter().map(|text| text.len() + HEAD);
         self.text_bytes = left.sum();
+        self.attachment = self.attachment.wrapping_add(1);
+        self.attachment
+    }
+
+    /// Whether a text that was pushed by an attachment still means something. What says where the
+    /// log is does not once another began: that one says it anew.
+    pub(super) fn takes(&self, by: u32, text: &str) -> bool {
+        if by == self.attachment {
+            return true;
+        }
+        let aside = is_aside(text);
+        let of_log =
+            !aside || ServerFrame::resync(text).is_some() || ServerFrame::refuses_position(text);
+        if of_log && aside {
+            self.unread.fetch_sub(1, Relaxed);
+        }
+        !of_log
     }
 
     /// A text of the connection itself, no event.

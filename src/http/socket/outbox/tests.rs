@@ -124,7 +124,7 @@ async fn events_that_come_again_wait_no_longer() {
     for text in [EVENT, "one", EVENT, "two"] {
         push(&mut outbox, text);
     }
-    outbox.drop_events();
+    outbox.attach();
     assert_eq!(outbox.waiting(), begun + 2 * (3 + HEAD));
     assert_eq!(outbox.unread().load(Relaxed), 2);
     // What was begun comes to its end.
@@ -154,4 +154,51 @@ async fn a_peer_that_is_gone_is_an_error() {
     tokio::time::timeout(std::time::Duration::from_secs(5), failed)
         .await
         .expect("it fails");
+}
+
+/// As it comes by the attachment of that number.
+fn push_by(outbox: &mut Outbox, by: u32, text: &str) {
+    let frames = ToDevice::Text(vec![text.into()]).frames();
+    outbox.unread().fetch_add(frames, Relaxed);
+    if outbox.takes(by, text) {
+        outbox.text(text.into());
+    }
+}
+
+#[tokio::test]
+async fn what_a_life_that_leaves_pushes_late_leaves_no_gap() {
+    let (mut io, mut client) = ends().await;
+    let mut outbox = Outbox::new(BytesMut::new());
+    let event = |seq| format!(r#"{{"type":"event","seq":{seq}}}"#);
+    let old = outbox.attach();
+    push_by(&mut outbox, old, &event(1));
+    assert!(flush(&mut outbox, &mut io).await);
+    push_by(&mut outbox, old, &event(2));
+    let new = outbox.attach();
+    push_by(&mut outbox, old, &event(3));
+    let epoch = crate::domain::ids::Epoch(uuid::Uuid::nil());
+    let resync = format!(
+        r#"{{"type":"resync","reason":"retention","epoch":"{}","floor_seq":7}}"#,
+        epoch.0
+    );
+    push_by(&mut outbox, old, &resync);
+    push_by(&mut outbox, old, "signal");
+    assert_eq!(outbox.unread_now(), 1);
+    for seq in 2..=3 {
+        push_by(&mut outbox, new, &event(seq));
+    }
+    assert!(flush(&mut outbox, &mut io).await);
+    let mut expected = Vec::new();
+    for text in [event(1), "signal".to_owned(), event(2), event(3)] {
+        expected.extend([0x81, u8::try_from(text.len()).unwrap()]);
+        expected.extend(text.as_bytes());
+    }
+    drop(io);
+    let mut text = Vec::new();
+    client.read_to_end(&mut text).await.unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&text),
+        String::from_utf8_lossy(&expected)
+    );
+    assert_eq!(outbox.unread_now(), 0);
 }
