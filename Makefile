@@ -6,7 +6,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check sim fuzz model
+.PHONY: help run test check bench sim fuzz model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test: ## Run every check and test; installs PostgreSQL and Redis servers for the
 check: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
+
+bench: ## Measure, and print the table of docs/performance.md; takes ARGS="idle --rounds 2"
+	@scripts/servers.sh cargo bench --locked --bench load -- $(ARGS)
 
 sim: ## Run schedules of the simulation, 100,000 unless told; takes SEED, RUNS, KEEP, TRACE (lines), RELEASE=1
 	@SIM_SEED="$(SEED)" SIM_RUNS="$(or $(RUNS),100000)" SIM_KEEP="$(KEEP)" SIM_TRACE="$(TRACE)" \
