@@ -160,7 +160,7 @@ async fn full_buckets_are_forgotten() {
 fn a_flood_of_addresses_is_bounded_between_sweeps() {
     let server = tight();
     let limiter = Limiter::new(
-        "ip",
+        Policy::Ip,
         Quota::per_second(at_least_one(1)),
         &server.surface.world,
     );
