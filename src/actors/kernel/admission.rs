@@ -194,7 +194,7 @@ mod tests {
         });
         let command = gate.enter(Class::Command).unwrap();
         gate.state
-            .fetch_add(LANE - 1 << Class::Control.shift(), SeqCst);
+            .fetch_add((LANE - 1) << Class::Control.shift(), SeqCst);
         let last = gate.enter(Class::Control).unwrap();
         assert!(!last.alone() && command.alone());
         for _ in 0..3 {
