@@ -213,13 +213,21 @@ mod tests {
     }
 
     impl Source {
-        fn ask(&self, buf: &mut [u8]) -> Result<(), EntropyError> {
+        fn give(&self, buf: &mut [u8]) {
             self.asked.set(self.asked.get() + 1);
             for byte in buf {
                 self.next.set(self.next.get().wrapping_add(1));
                 *byte = self.next.get();
             }
-            Ok(())
+        }
+
+        /// Fills `buf` from `stock`, which asks this source.
+        fn fill(&self, stock: &mut Stock, buf: &mut [u8]) {
+            let ask = |buf: &mut [u8]| {
+                self.give(buf);
+                Ok(())
+            };
+            stock.fill(buf, ask).unwrap();
         }
     }
 
@@ -230,7 +238,7 @@ mod tests {
         // A power of two fits the stock, so that no byte is left over.
         for _ in 0..Stock::SIZE / 16 {
             let mut buf = [0; 16];
-            stock.fill(&mut buf, |buf| source.ask(buf)).unwrap();
+            source.fill(&mut stock, &mut buf);
             for byte in buf {
                 expected = expected.wrapping_add(1);
                 assert_eq!(byte, expected);
@@ -238,16 +246,16 @@ mod tests {
             assert!(stock.bytes[..stock.used].iter().all(|b| *b == 0));
         }
         assert_eq!(source.asked.get(), 1);
-        stock.fill(&mut [0; 1], |buf| source.ask(buf)).unwrap();
+        source.fill(&mut stock, &mut [0; 1]);
         assert_eq!(source.asked.get(), 2);
     }
 
     #[test]
     fn what_is_left_over_is_not_handed_out_in_part() {
         let (source, mut stock) = (Source::default(), Stock::empty());
-        for _ in 0..Stock::SIZE / 48 + 1 {
+        for _ in 0..=Stock::SIZE / 48 {
             let mut buf = [0; 48];
-            stock.fill(&mut buf, |buf| source.ask(buf)).unwrap();
+            source.fill(&mut stock, &mut buf);
             let rising = buf.windows(2).all(|it| it[1] == it[0].wrapping_add(1));
             assert!(rising, "{buf:?}");
         }
@@ -258,7 +266,7 @@ mod tests {
     fn much_comes_from_the_system_at_once() {
         let (source, mut stock) = (Source::default(), Stock::empty());
         let mut buf = [0; Stock::MOST + 1];
-        stock.fill(&mut buf, |buf| source.ask(buf)).unwrap();
+        source.fill(&mut stock, &mut buf);
         assert_eq!(stock.used, Stock::SIZE, "no stock was taken in");
         assert_eq!(buf[0], 1);
     }
@@ -274,9 +282,7 @@ mod tests {
         assert_eq!(stock.fill(&mut buf, fails), Err(EntropyError));
         assert_eq!(stock.fill(&mut buf, fails), Err(EntropyError), "again");
         assert_eq!(buf, [0; 16]);
-        stock
-            .fill(&mut buf, |buf| Source::default().ask(buf))
-            .unwrap();
+        Source::default().fill(&mut stock, &mut buf);
         assert_eq!(buf[0], 1);
     }
 
