@@ -18,7 +18,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 
 pub use failure::Failure;
 use identity::LoginDesks;
-use kernel::{Class, Handle, Life};
+use kernel::{Class, Handle};
 use session::Sessions;
 use sync::{CursorKeeper, HeadWatcher};
 
@@ -75,18 +75,16 @@ impl Graph {
         })
     }
 
-    /// The actors that the whole node needs, with their state: what readiness is made of. Actors of
-    /// single users do not count, so that one poisoned user never takes a node out, nor does the
-    /// janitor of the logs, without which a node serves as well.
+    /// Whether the actors that the whole node needs do their work: what readiness is made of. One
+    /// that an operator restarts does until its life is over. Actors of single users do not count, so
+    /// that one poisoned user never takes a node out, nor does the janitor of the logs, without which
+    /// a node serves as well.
     #[must_use]
-    pub fn roots(&self) -> Vec<(&'static str, Life)> {
-        let mut roots = vec![
-            ("cursor_keeper", self.cursors.life()),
-            ("head_watcher", self.heads.life()),
-            ("revocation_keeper", self.revoked.life()),
-        ];
-        roots.extend(self.login.lives().map(|life| ("login_desk", life)));
-        roots
+    pub fn roots_are_at_work(&self) -> bool {
+        self.cursors.is_at_work()
+            && self.heads.is_at_work()
+            && self.revoked.is_at_work()
+            && self.login.is_at_work()
     }
 }
 

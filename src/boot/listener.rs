@@ -107,10 +107,12 @@ impl Plan {
             address,
         };
         let (door, idle) = (self.door, self.idle);
+        // Each has room for one at least.
+        let workers = self.workers.min(self.connections).max(1);
         let server = builder
-            .workers(self.workers)
+            .workers(workers)
             .disable_signals()
-            .max_concurrent_connections((self.connections / self.workers).max(1))
+            .max_concurrent_connections((self.connections / workers).max(1))
             .shutdown_timeout(self.shutdown_secs)
             .listen(self.name, listener, move || {
                 let http =

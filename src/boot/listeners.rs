@@ -20,7 +20,7 @@ use super::{
     samples,
 };
 use crate::{
-    actors::{Graph, kernel::Life},
+    actors::Graph,
     domain::{clock::World, forwarded::TrustedProxies, sync::FloodLimit},
     http::{
         admin::{self, AdminAccess, AdminMetrics},
@@ -78,11 +78,7 @@ impl Readiness for NodeReadiness {
             ("serving", state(!graph.draining.load(Ordering::Relaxed))),
             ("store", state(silent < STORE_SILENT)),
         ];
-        let roots = graph.roots().into_iter();
-        let all_up = roots
-            .map(|(_, life)| life)
-            .all(|life| matches!(life, Life::Up(_)));
-        checks.push(("actors", state(all_up)));
+        checks.push(("actors", state(graph.roots_are_at_work())));
         if let Some(up) = graph.hints_arrive() {
             let degraded = if up {
                 CheckState::Ok

@@ -71,8 +71,12 @@ pub(super) struct Tls {
     every: Duration,
     /// What the files held when they were last taken or refused.
     judged: [u8; 32],
-    /// What they held when they were last looked at, if that cannot be used and may not be whole.
+    /// What they held when they were last looked at, if that is new and may not be whole.
     suspect: Option<[u8; 32]>,
+    /// For how long the certificate in force holds.
+    validity: Option<Validity>,
+    /// What was judged was refused for its time only, which passes.
+    untimely: bool,
     metrics: TlsMetrics,
     world: World,
     threads: Handle,
@@ -110,6 +114,8 @@ impl Tls {
             every: Duration::from_millis(server.tls_check_ms),
             judged,
             suspect: None,
+            validity: pair.validity,
+            untimely: false,
             metrics,
             world: world.clone(),
             threads: threads.clone(),
@@ -138,35 +144,55 @@ impl Tls {
     fn judge(&mut self, (digest, pair): Look, cause: Cause) {
         let suspect = self.suspect.take();
         let is_known = digest == self.judged;
-        if is_known && cause == Cause::Time {
+        if is_known && cause == Cause::Time && !self.untimely {
+            return;
+        }
+        // Two files never change at one moment, and may be written piece by piece, also so that a
+        // piece looks whole: what is there still at the next look is meant.
+        if !is_known && cause == Cause::Time && suspect != Some(digest) {
+            self.suspect = Some(digest);
             return;
         }
         match pair {
-            Ok(_) if is_known => {
+            Ok(_) if is_known && !self.untimely => {
                 tracing::info!("SIGHUP: the certificate's files have not changed");
             }
             Ok(pair) => {
+                if let Some(problem) = self.untimely(pair.validity) {
+                    if !is_known || cause == Cause::Signal {
+                        self.refuse(digest, &problem);
+                    }
+                    self.untimely = true;
+                    return;
+                }
                 self.encryption.replace(pair.config);
+                (self.validity, self.untimely) = (pair.validity, false);
                 self.judged = digest;
                 self.metrics.reloads.get_or_create(&TAKEN).inc();
                 tracing::info!("the certificate's files have changed: new connections get it");
                 self.tell_validity(pair.validity);
             }
-            // Two files never change at one moment, and may be written piece by piece: what is
-            // there still at the next look is meant.
-            Err(_) if cause == Cause::Time && suspect != Some(digest) => {
-                self.suspect = Some(digest);
-            }
             Err(found) => {
-                self.judged = digest;
-                self.metrics.reloads.get_or_create(&REFUSED).inc();
-                let problem = sentence(&found, "; ");
-                tracing::warn!(
-                    problem,
-                    "the certificate's files cannot be used: the old one stays"
-                );
+                self.untimely = false;
+                self.refuse(digest, &sentence(&found, "; "));
             }
         }
+    }
+
+    /// Why a pair is worse than the one in force: clients would refuse it, and do not refuse this one.
+    fn untimely(&self, new: Option<Validity>) -> Option<String> {
+        let now = self.world.now();
+        let refusal = |validity: Option<Validity>| validity.and_then(|it| it.refusal(now));
+        refusal(new).filter(|_| refusal(self.validity).is_none())
+    }
+
+    fn refuse(&mut self, digest: [u8; 32], problem: &str) {
+        self.judged = digest;
+        self.metrics.reloads.get_or_create(&REFUSED).inc();
+        tracing::warn!(
+            problem,
+            "the certificate's files cannot be used: the old one stays"
+        );
     }
 
     fn tell_validity(&self, validity: Option<Validity>) {
@@ -252,6 +278,8 @@ mod tests {
         write(folder, true);
         assert_eq!(look_once(&mut tls, Cause::Time).await, (0, 0));
         write(folder, false);
+        // A piece may look whole.
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (0, 0));
         assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 0));
         // Still being written, and then left so.
         write(folder, true);
@@ -280,6 +308,37 @@ mod tests {
         fs::remove_file(folder.join("key")).unwrap();
         assert_eq!(look_once(&mut tls, Cause::Signal).await, (0, 1));
         fs::write(folder.join("key"), old).unwrap();
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (0, 1));
         assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 1));
+    }
+
+    fn write_holding(folder: &Path, from: i32, until: i32) {
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(until, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let cert = params.self_signed(&key).unwrap();
+        fs::write(folder.join("crt"), cert.pem()).unwrap();
+        fs::write(folder.join("key"), key.serialize_pem()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_pair_out_of_its_time_replaces_no_good_one() {
+        let folder = TempDir::new().unwrap();
+        let folder = folder.path();
+        write(folder, false);
+        let mut tls = tls(folder).await;
+        for (n, (from, until)) in [(2020, 2021), (2098, 2099)].into_iter().enumerate() {
+            let n = n as u64;
+            write_holding(folder, from, until);
+            for refused in [n, n + 1, n + 1, n + 1] {
+                assert_eq!(look_once(&mut tls, Cause::Time).await, (0, refused));
+            }
+        }
+        assert_eq!(look_once(&mut tls, Cause::Signal).await, (0, 3));
+        // As if the one in force had expired since: now the other is no worse, and is what is meant.
+        tls.validity = tls.validity.map(|it| Validity { until: it.from, ..it });
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 3));
+        assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 3));
     }
 }

@@ -200,8 +200,10 @@ impl Inner {
         }
         conn.close_on_drop();
         let lost = if committing.load(Ordering::Relaxed) {
+            self.metrics.unclear(self.write_timeout * 2);
             StoreError::OutcomeUnknown
         } else {
+            self.metrics.rolled_back(self.write_timeout * 2);
             StoreError::Unavailable
         };
         tracing::warn!(

@@ -189,6 +189,12 @@ impl StoreMetrics {
         self.transaction_seconds.observe(took.as_secs_f64());
     }
 
+    /// A transaction of which the database said nothing more once it was to commit.
+    pub(super) fn unclear(&self, took: Duration) {
+        self.transactions.inc("unclear");
+        self.transaction_seconds.observe(took.as_secs_f64());
+    }
+
     /// A transaction that began at `begun`, and its commit at `commit`, ends.
     pub(super) fn commit(
         &self,

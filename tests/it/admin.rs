@@ -72,7 +72,7 @@ async fn without_the_token_nothing_is_shown() {
     send(public.bearer_auth(TOKEN))
         .await
         .problem(404, "not_found");
-    // Whoever goes on guessing is refused, and is not told whether the last guess was good.
+    // Whoever goes on guessing is told to wait, and keeps nobody out who has the token.
     let mut refused = None;
     for n in 0..12 {
         let guess = format!("Bearer guess-{n}");
@@ -82,9 +82,7 @@ async fn without_the_token_nothing_is_shown() {
     let refused = refused.expect("guesses are limited");
     assert!(refused.header("retry-after").is_some());
     refused.problem(429, "rate_limited");
-    call(&server, "GET", "/actors", Some(&good))
-        .await
-        .problem(429, "rate_limited");
+    call(&server, "GET", "/actors", Some(&good)).await.ok(200);
     assert!(server.metric("admin_refused_total").await > 20);
     // Machines still see how the node is.
     for path in ["/health", "/ready", "/metrics"] {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::{
     slow_store::Held,
     support::{
-        Device, Incoming, Server, Socket,
+        Device, Engine, Got, Incoming, Raw, Server, Socket,
         admin::{Admin, WITH_TOKEN, session_id},
         eventually,
     },
@@ -241,6 +241,32 @@ both_engines! {
     }
 }
 
+// Of the two engines this one is held as a whole.
+#[tokio::test]
+async fn nobody_attaches_behind_a_stop() {
+    let server = Server::with(Engine::Sqlite, SLOW).await;
+    let admin = Admin::of(&server);
+    let me = server.api().newcomer("one").await;
+    let held = Held::take(&server, &me).await;
+    let mut raw = Raw::at(&me).await;
+    let answer = raw.upgrade(&me).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    eventually("it waits for the store", async || {
+        admin.session(&me).await["view"]["attachment"]["waits_for"] == "store"
+    })
+    .await;
+    let path = format!("/actors/{}/stop", session_id(&me));
+    assert_eq!(admin.post(&path).await.ok(202)["done"], false);
+    held.release().await;
+    match raw.next().await {
+        Got::Text(frame) => assert_eq!(frame["type"], "goodbye"),
+        other => panic!("{other:?}"),
+    }
+    let closed = raw.next().await;
+    assert!(matches!(closed, Got::Close(Some((1001, _)))), "{closed:?}");
+    assert_eq!(server.metric("sync_users_attached").await, 0);
+}
+
 #[cfg(feature = "faults")]
 both_engines! {
     async fn a_session_that_panics_shows_why_and_an_operator_ends_its_quarantine(engine) {
@@ -248,6 +274,8 @@ both_engines! {
         let admin = Admin::of(&server);
         let me = server.api().newcomer("one").await;
         me.put("song", "a").await.ok(201);
+        let _socket = Socket::open(&me).await;
+        eventually("it is attached", async || server.metric("sync_users_attached").await == 1).await;
         me.put("song", "fault:panic").await.problem(503, "session_restarting");
         let view = admin.session(&me).await;
         let end = &view["ends"][0];
@@ -258,6 +286,7 @@ both_engines! {
         eventually("it is quarantined", async || {
             me.put("song", "fault:panic").await.code() == "session_quarantined"
         }).await;
+        assert_eq!(server.metric("sync_users_attached").await, 0, "nobody is");
         let view = admin.session(&me).await;
         assert_eq!((&view["state"], &view["freshness"], &view["view"]), (&json!("quarantined"), &json!("quarantined"), &Value::Null));
         assert!(view["quarantined_for_ms"].as_u64().unwrap() > 30_000, "{view:#}");

@@ -17,7 +17,7 @@ use crate::{
     actors::{
         Failure,
         kernel::{
-            Ask, CallError, Caps, Class, Cx, Deadline, Handle, Kernel, Life, Place, Public, Reply,
+            Ask, CallError, Caps, Class, Cx, Deadline, Handle, Kernel, Place, Public, Reply,
             RestartPolicy, Serve, Singles, Unit, view,
         },
         session::{Recheck, Sessions},
@@ -391,7 +391,7 @@ impl LoginDesks {
         )
     }
 
-    pub(in crate::actors) fn lives(&self) -> impl Iterator<Item = Life> {
-        self.0.iter().map(Handle::life)
+    pub(in crate::actors) fn is_at_work(&self) -> bool {
+        self.0.iter().all(Handle::is_at_work)
     }
 }

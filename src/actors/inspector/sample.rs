@@ -118,7 +118,7 @@ impl Counted {
             name: kind.name(),
             live: kind.live(),
             in_progress,
-            powers: kind.powers(),
+            powers: super::powers(kind),
             totals: kind.totals(),
         }
     }

@@ -67,7 +67,7 @@ view! {
         /// Commands and attachments that took longer than 100 ms, the newest first.
         slow_commands: Vec<SlowView>,
         devices: Vec<DeviceView>,
-        /// Time until the session rests unless it is used, where no device is attached.
+        /// Time since it was last used: without a device it rests when that is long enough.
         last_used_ms: Option<Public<u64>>,
     }
 

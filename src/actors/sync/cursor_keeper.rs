@@ -64,6 +64,8 @@ pub struct CursorKeeper {
     pending_since: Option<Instant>,
     /// One batch at a time: a device's cursors arrive in order.
     flushing: bool,
+    /// This life ends: what still comes is stored at once.
+    leaving: bool,
     /// Who waits for the batch that is under way.
     in_batch: Vec<oneshot::Sender<()>>,
     /// Who waits for the one after it.
@@ -94,6 +96,7 @@ impl CursorKeeper {
             pending: HashMap::new(),
             pending_since: None,
             flushing: false,
+            leaving: false,
             in_batch: Vec::new(),
             for_next: Vec::new(),
             failed: 0,
@@ -197,6 +200,7 @@ impl Unit for CursorKeeper {
     }
 
     fn leaving(&mut self, _: Halt, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.leaving = true;
         self.flush_all(cx)
     }
 
@@ -222,6 +226,9 @@ impl Serve<Advance> for CursorKeeper {
         self.pending_since.get_or_insert_with(|| cx.world.instant());
         let known = self.pending.entry(cursor.device).or_insert(cursor);
         *known = known.merged(cursor);
+        if self.leaving {
+            return self.flush_all(cx);
+        }
         Reply::Now(())
     }
 }

@@ -1,7 +1,8 @@
 //! Who may use the admin API: who has the admin token.
 //!
 //! Owns the token's digest, which is compared in constant time, and who presented a wrong one lately: a
-//! network with too many is refused whatever it presents, until a minute is over.
+//! network with too many is told to wait until a minute is over. Who has the token is let in in any
+//! case: nobody's wrong ones keep the operator out.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,7 @@ use std::{
 };
 
 use actix_web::{
-    Error,
+    Error, FromRequest as _,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::header,
@@ -23,7 +24,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     domain::{clock::World, error::ErrorCode, identity::Secrets},
-    http::{error::ApiError, limit::network},
+    http::{client::ClientAddress, error::ApiError, limit::network},
 };
 
 /// Wrong tokens that a network may present within [`WINDOW`].
@@ -74,20 +75,12 @@ impl AdminAccess {
         }
     }
 
-    fn check(&self, presented: Option<&str>, peer: Option<IpAddr>) -> Result<(), ApiError> {
+    fn check(&self, presented: Option<&str>, client: Option<IpAddr>) -> Result<(), ApiError> {
         let Some(digest) = &self.digest else {
             return Err(ApiError::new(ErrorCode::AdminOff).detail(
                 "the admin API is off: set admin.token or admin.token_file (at least 32 characters)",
             ));
         };
-        let (now, network) = (self.world.instant(), network(peer));
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wait) = tries.refused_for(network, now) {
-            self.metrics.refused.inc();
-            return Err(ApiError::new(ErrorCode::RateLimited)
-                .detail("too many wrong admin tokens")
-                .retry_after(wait.as_secs() + 1));
-        }
         // Digests have one length, so that nothing tells how long the token is.
         let good = presented.is_some_and(|presented| {
             let presented = Secrets::sha256(presented);
@@ -96,10 +89,17 @@ impl AdminAccess {
         if good {
             return Ok(());
         }
+        self.metrics.refused.inc();
+        let (now, network) = (self.world.instant(), network(client));
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait) = tries.refused_for(network, now) {
+            return Err(ApiError::new(ErrorCode::RateLimited)
+                .detail("too many wrong admin tokens")
+                .retry_after(wait.as_secs() + 1));
+        }
         if presented.is_some() {
             tries.failed(network, now);
         }
-        self.metrics.refused.inc();
         Err(ErrorCode::AdminTokenInvalid.into())
     }
 }
@@ -150,7 +150,8 @@ pub(super) async fn admit<B: MessageBody>(
         let parts = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         parts.map_or("", |(_, token)| token.trim())
     });
-    let checked = access.check(presented, req.peer_addr().map(|peer| peer.ip()));
+    let ClientAddress(client) = ClientAddress::extract(req.request()).await?;
+    let checked = access.check(presented, client);
     match checked {
         Ok(()) => next
             .call(req)
@@ -194,6 +195,12 @@ mod tests {
         assert_eq!(status(&access(None), Some(TOKEN)), 403);
         assert_eq!(status(&access(None), Some("")), 403);
         assert_eq!(with.metrics.refused.get(), 4);
+        // Whoever guesses is told to wait, and keeps nobody out who has the token.
+        for _ in 0..TRIES {
+            status(&with, Some("a guess"));
+        }
+        assert_eq!(status(&with, Some("a guess")), 429);
+        assert_eq!(status(&with, Some(TOKEN)), 200);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The description of the admin API: a document of its own, behind the admin token like the rest.
 
+use std::sync::LazyLock;
+
 use actix_web::{HttpResponse, web};
 use utoipa::{
     Modify, OpenApi,
@@ -56,7 +58,8 @@ async fn spec() -> Result<HttpResponse, ApiError> {
 /// The methods of a route's pattern as an `Allow` header lists them.
 #[must_use]
 pub fn allowed_methods(pattern: &str) -> Option<String> {
-    let doc = AdminDoc::openapi();
+    static DOC: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(AdminDoc::openapi);
+    let doc = &*DOC;
     let PathItem { get, post, .. } = doc.paths.paths.get(pattern)?;
     let methods = [("GET", get), ("POST", post)];
     let methods: Vec<_> = methods
