@@ -337,7 +337,10 @@ mod tests {
         }
         assert_eq!(look_once(&mut tls, Cause::Signal).await, (0, 3));
         // As if the one in force had expired since: now the other is no worse, and is what is meant.
-        tls.validity = tls.validity.map(|it| Validity { until: it.from, ..it });
+        tls.validity = tls.validity.map(|it| Validity {
+            until: it.from,
+            ..it
+        });
         assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 3));
         assert_eq!(look_once(&mut tls, Cause::Time).await, (1, 3));
     }

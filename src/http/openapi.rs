@@ -3,6 +3,8 @@
 //! A handler joins by its `#[utoipa::path]` and a line in `paths(…)`; a test compares the two. The
 //! page is in the binary: nothing is fetched from elsewhere.
 
+use std::sync::LazyLock;
+
 use actix_web::web;
 use serde_json::{Map, Value};
 use utoipa::{
@@ -107,7 +109,8 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 /// The methods of a route's pattern as an `Allow` header lists them.
 #[must_use]
 pub fn allowed_methods(pattern: &str) -> Option<String> {
-    let doc = ApiDoc::openapi();
+    static DOC: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(ApiDoc::openapi);
+    let doc = &*DOC;
     let PathItem {
         get,
         put,

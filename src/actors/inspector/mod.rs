@@ -28,7 +28,7 @@ pub use show::{ActorRow, ActorView, HaltedView};
 use tokio::sync::watch;
 
 use super::kernel::{
-    Ask, Caps, Class, Cx, Directory, Halt, Kernel, Kind, Observed, Public, Registry, Reply,
+    Ask, Caps, Class, Cx, Directory, Halt, Kernel, Kind, Observed, Powers, Public, Registry, Reply,
     RestartPolicy, Serve, Unit, view,
 };
 use crate::telemetry::metrics::SocketMetrics;

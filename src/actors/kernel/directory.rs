@@ -57,7 +57,7 @@ pub enum Seen {
 }
 
 /// What an operator may do with the actors of a kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Powers {
     /// They may be stopped.
     pub stop: bool,
