@@ -129,9 +129,10 @@ mod tests {
         ) {
             let (mut few, mut map) = (Few::new(), BTreeMap::new());
             for (key, set) in steps {
-                match set {
-                    Some(value) => prop_assert_eq!(few.insert(key, value), map.insert(key, value)),
-                    None => prop_assert_eq!(few.remove(&key), map.remove(&key)),
+                if let Some(value) = set {
+                    prop_assert_eq!(few.insert(key, value), map.insert(key, value));
+                } else {
+                    prop_assert_eq!(few.remove(&key), map.remove(&key));
                 }
                 prop_assert_eq!(few.get(&key), map.get(&key));
                 prop_assert!(few.iter().eq(map.iter()));

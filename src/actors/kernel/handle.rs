@@ -147,7 +147,7 @@ impl<A: Unit> Handle<A> {
             Err(Undelivered::Never(e)) => return Err(e),
             // On the heap, so that no ask has to have room for what is rare.
             Err(Undelivered::NotNow(back)) => {
-                Box::pin(self.hand_over_later(back, deadline)).await?
+                Box::pin(self.hand_over_later(back, deadline)).await?;
             }
         }
         match timeout_at(deadline.into(), answered).await {

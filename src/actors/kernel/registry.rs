@@ -175,7 +175,7 @@ where
 
     /// Shows each living actor to `each`, which must not wait, nor start or end any.
     pub(super) fn each(&self, mut each: impl FnMut(&K, &Handle<A>)) {
-        for entry in self.0.actors.iter() {
+        for entry in &self.0.actors {
             each(entry.key(), entry.value());
         }
     }

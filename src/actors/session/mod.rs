@@ -191,13 +191,12 @@ impl UserSession {
         let used = self
             .last_used
             .is_some_and(|at| now.duration_since(at) < self.parts.idle);
-        if !used && self.links.is_empty() && self.attaching.is_empty() && self.turns.is_empty() {
-            if cx.rest() {
-                return;
-            }
-            // A message is in progress: the next look may find none.
+        let idle =
+            !used && self.links.is_empty() && self.attaching.is_empty() && self.turns.is_empty();
+        // If a message is in progress, the next look may find none.
+        if !idle || !cx.rest() {
+            self.look_for_rest(cx);
         }
-        self.look_for_rest(cx);
     }
 
     /// When the asker no longer waits.
