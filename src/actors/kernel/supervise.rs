@@ -196,6 +196,8 @@ async fn live<A: Unit>(
     context: Box<Context<Shell<A>>>,
     make: &mut impl FnMut() -> A,
 ) -> Result<(), &'static str> {
+    // An actor that nobody has the address of ends by itself.
+    let addr = context.address();
     let mut body = begin(inner, life, *context, make)?;
     // The first poll runs `started`. Only then is the life announced: whoever waits for it is not
     // handed to one that fails to begin.
@@ -206,13 +208,13 @@ async fn live<A: Unit>(
         Ok(Poll::Pending) => {
             // The first one was before it was made, and may have been told to leave since.
             if life > 0 {
-                let addr = body.address();
                 inner.announce(Life::Up(life), Some(addr.clone()));
                 if inner.gate.is_closed() {
                     // Who stopped it meanwhile found nobody to tell. The mailbox is open: it lives.
                     let _ = addr.try_send(Leave(Halt::Stop));
                 }
             }
+            drop(addr);
             AssertUnwindSafe(&mut body).catch_unwind().await
         }
         Ok(Poll::Ready(())) => Ok(()),
