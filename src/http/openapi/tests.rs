@@ -33,6 +33,7 @@ async fn the_description_is_served() {
             "/v1/auth/sms-codes",
             "/v1/auth/tokens",
             "/v1/me",
+            "/v1/me/presence",
             "/v1/me/changes",
             "/v1/me/changes/ack",
             "/v1/me/devices",
