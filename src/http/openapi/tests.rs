@@ -33,7 +33,6 @@ async fn the_description_is_served() {
             "/v1/auth/sms-codes",
             "/v1/auth/tokens",
             "/v1/me",
-            "/v1/me/presence",
             "/v1/me/changes",
             "/v1/me/changes/ack",
             "/v1/me/devices",
@@ -41,6 +40,7 @@ async fn the_description_is_served() {
             "/v1/me/favorites",
             "/v1/me/favorites/{type}/{target_id}",
             "/v1/me/favorites/{type}/{target_id}/restore",
+            "/v1/me/presence",
             "/v1/sync",
             "/v1/sync/tickets",
         ]
