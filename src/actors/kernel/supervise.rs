@@ -81,10 +81,12 @@ impl Kernel {
         // The first mailbox is open before the actor is made: its starter may tell it at once.
         let mut context = open();
         inner.announce(Life::Up(0), Some(context.address()));
-        let (ending, place) = (Ending::new(&inner, ended), Arc::clone(place));
+        let (ending, place) = (Ending::new(&inner), Arc::clone(place));
         actix::spawn(async move {
             // Bound first, so that it is dropped after all that belongs to a life.
-            let ending = ending;
+            let mut ending = ending;
+            // Only now: where nothing can be started, the starter holds what `ended` would ask for.
+            ending.then = Some(ended);
             let it = &ending.inner;
             let mut budget = None;
             let mut life = 0_u32;
@@ -121,11 +123,11 @@ struct Ending<A: Unit, F: FnOnce()> {
 }
 
 impl<A: Unit, F: FnOnce()> Ending<A, F> {
-    fn new(inner: &Arc<Inner<A>>, then: F) -> Self {
+    fn new(inner: &Arc<Inner<A>>) -> Self {
         inner.meters.1.live.inc();
         Self {
             inner: Arc::clone(inner),
-            then: Some(then),
+            then: None,
         }
     }
 }
