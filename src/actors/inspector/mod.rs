@@ -31,6 +31,7 @@ use super::kernel::{
     Ask, Caps, Class, Cx, Directory, Halt, Kernel, Kind, Observed, Powers, Public, Registry, Reply,
     RestartPolicy, Serve, Unit, view,
 };
+use super::session::UserSession;
 use crate::telemetry::metrics::SocketMetrics;
 
 /// The inspector, started when it is first asked; there is one, of key 0.
@@ -66,6 +67,11 @@ impl InspectorMetrics {
     /// Makes the families and registers them.
     pub fn register(registry: &mut Metrics) -> Self {
         let it = Self::default();
+        // There from the start, so that the first one is seen as an increase.
+        for action in ["stop", "restart"] {
+            let kind = UserSession::KIND;
+            drop(it.halts.get_or_create(&HaltLabels { kind, action }));
+        }
         registry.register(
             "actor_interventions",
             "Actors that an operator stopped or restarted",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Before every name.
 pub const PREFIX: &str = "listen_stream_";
 /// Exposed only where a listener speaks TLS.
-const TLS: &str = "listen_stream_tls_certificate_expiry_timestamp_seconds";
+const TLS: &str = "listen_stream_tls_";
 
 /// A family's type and labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +47,9 @@ impl Families {
         }
     }
 
-    /// What is not just so among `others`, but for the one that only TLS has.
+    /// What is not just so among `others`, but for those that only TLS has.
     pub fn beyond(&self, others: &Self) -> Vec<String> {
-        let all = self.0.iter().filter(|(name, _)| *name != TLS);
+        let all = self.0.iter().filter(|(name, _)| !name.starts_with(TLS));
         all.filter(|(name, family)| others.0.get(*name) != Some(family))
             .map(|(name, family)| format!("{name}: {family:?}"))
             .collect()
@@ -61,7 +61,7 @@ impl Families {
 
     /// The labels of the samples of this name, if there are any.
     pub fn labels_of(&self, sample: &str) -> Option<BTreeSet<String>> {
-        if sample == TLS {
+        if sample.starts_with(TLS) {
             return Some(BTreeSet::new());
         }
         if let Some(family) = self.0.get(sample) {
