@@ -1,6 +1,6 @@
 //! The registry of id types: one newtype each, so that a user's id is never taken for a device's.
 //!
-//! All are UUID v7 inside, shown hyphenated and lower case, and stored natively by both engines.
+//! All but a client's are UUID v7 inside, shown hyphenated and lower case, and stored natively by both engines.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -40,10 +40,25 @@ ids! {
     Epoch,
     /// A sync event.
     EventId,
+    /// A place in a playlist; a song may have several.
+    EntryId,
     /// A favorite.
     FavoriteId,
+    /// A play of a song, made by the client.
+    PlayId,
+    /// A playlist.
+    PlaylistId,
     /// A line of refresh tokens that descend from one login.
     TokenFamily,
     /// A user.
     UserId,
+}
+
+impl EventId {
+    /// The id of the event that is `n` after the one of this id. A command that may run again draws
+    /// one id beforehand, and does not know yet how many events it makes.
+    #[must_use]
+    pub const fn after(self, n: u32) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().wrapping_add(n as u128)))
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     client::ClientAddress,
     error::{self, ApiError},
     extract::{Actors, Authed, deadline, refuse_when_draining},
-    headers::IDEMPOTENCY_KEY,
+    idempotency,
     json::{Json, Path},
     openapi::Problem,
 };
@@ -22,7 +22,7 @@ use crate::{
         session::{ListDevices, Profile, RemoveDevice, Rotate, RotateReply},
     },
     domain::{
-        error::{ErrorCode, FieldError},
+        error::ErrorCode,
         identity::{
             ClientDeviceId, Device, NewDevice, Phone, Platform, Presented, RefreshToken, Secrets,
             SmsCode, User,
@@ -241,7 +241,7 @@ async fn exchange(
     req: &HttpRequest,
     body: Refresh,
 ) -> Result<HttpResponse, ApiError> {
-    let retry_key = retry_key(req)?;
+    let retry_key = idempotency::key(req)?;
     // A session that ends with its worker would take the answer along, and the old token is used up.
     refuse_when_draining(graph)?;
     // Checked before any actor is started for the user that it names.
@@ -264,21 +264,6 @@ async fn exchange(
         }
         RotateReply::Reused => Err(ErrorCode::RefreshTokenReused.into()),
         RotateReply::Invalid => Err(ErrorCode::RefreshTokenInvalid.into()),
-    }
-}
-
-fn retry_key(req: &HttpRequest) -> Result<Option<&str>, ApiError> {
-    let Some(value) = req.headers().get(IDEMPOTENCY_KEY) else {
-        return Ok(None);
-    };
-    match value.to_str() {
-        Ok(key) if (1..=128).contains(&key.len()) => Ok(Some(key)),
-        _ => Err(
-            ApiError::new(ErrorCode::InvalidHeader).field(FieldError::new(
-                "Idempotency-Key",
-                "1 to 128 printable ASCII characters",
-            )),
-        ),
     }
 }
 

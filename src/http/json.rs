@@ -37,16 +37,23 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if let Err(e) = check_head(req) {
-            return Box::pin(future::err(e));
-        }
-        let payload = payload.take();
-        Box::pin(async move {
-            let body = tokio::time::timeout(BODY_PATIENCE, read(payload))
-                .await
-                .map_err(|_| incomplete())??;
-            parse_json(&body).map(Self)
-        })
+        let body = body(req, payload);
+        Box::pin(async move { parse_json(&body.await?).map(Self) })
+    }
+}
+
+/// The bytes of a body that says it is JSON.
+pub(super) fn body(
+    req: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<web::BytesMut, ApiError>> + use<> {
+    let checked = check_head(req);
+    let payload = payload.take();
+    async move {
+        checked?;
+        tokio::time::timeout(BODY_PATIENCE, read(payload))
+            .await
+            .map_err(|_| incomplete())?
     }
 }
 
@@ -133,7 +140,7 @@ fn too_large() -> ApiError {
     ApiError::new(ErrorCode::BodyTooLarge).detail(format!("the body is over {MAX_BODY} bytes"))
 }
 
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // Structs would also take an array, by the order of their fields: that is no contract.
     if body.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
         serde_json::from_slice::<IgnoredAny>(body).map_err(|e| malformed(&e))?;

@@ -1,12 +1,13 @@
 //! A user's favorites.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     error::ApiError,
+    etag,
     extract::{Actors, Authed, deadline},
     headers::SYNC_SEQ,
     json::{Path, Query},
@@ -126,8 +127,10 @@ pub(super) async fn restore(
 /// The user's favorites.
 #[utoipa::path(get, path = "/v1/me/favorites", tag = "favorites",
     params(FavoriteList), security(("bearer" = [])),
-    responses((status = 200, description = "Newest first", body = FavoritePage)))]
+    responses((status = 200, description = "Newest first", body = FavoritePage, headers(("ETag" = String))),
+              (status = 304, description = "`If-None-Match` names what it would be")))]
 pub(super) async fn list(
+    req: HttpRequest,
     graph: Actors,
     Authed(caller): Authed,
     Query(query): Query<FavoriteList>,
@@ -150,7 +153,7 @@ pub(super) async fn list(
         .last()
         .filter(|_| more)
         .map(|f| FavoriteCursor::after(f).encode());
-    Ok(HttpResponse::Ok().json(FavoritePage { items, next_cursor }))
+    etag::tagged(&req, &FavoritePage { items, next_cursor })
 }
 
 /// The size of a page: 1 to 200, 50 when left out.

@@ -78,6 +78,22 @@ constraints! {
         Report::Columns("favorites.user_id, favorites.type, favorites.target_id");
     /// Kinds of things.
     FavoriteType = "favorites_type_check", Report::Name;
+    /// One play an id of its user.
+    PlayId = "plays_pkey", Report::Columns("plays.user_id, plays.id");
+    /// Durations are not negative.
+    PlayDuration = "plays_duration_check", Report::Name;
+    /// One clearing a user.
+    HistoryUser = "histories_pkey", Report::Columns("histories.user_id");
+    /// A playlist's id.
+    PlaylistId = "playlists_pkey", Report::Columns("playlists.id");
+    /// Counts are not negative.
+    PlaylistSongCount = "playlists_song_count_check", Report::Name;
+    /// An entry's id in its playlist.
+    PlaylistEntryId = "playlist_entries_pkey",
+        Report::Columns("playlist_entries.playlist_id, playlist_entries.id");
+    /// One answer a key of its owner.
+    IdempotencyKey = "idempotency_keys_pkey",
+        Report::Columns("idempotency_keys.owner, idempotency_keys.key_hash");
     /// The one row's id.
     SchemaSupportId = "schema_support_pkey", Report::Columns("schema_support.id");
     /// One row.

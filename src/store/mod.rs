@@ -9,6 +9,7 @@ mod command;
 mod constraint;
 mod error;
 mod group;
+mod idempotency;
 mod identity;
 mod keys;
 mod library;
@@ -36,6 +37,7 @@ pub use backup::{
 pub use command::Written;
 pub use constraint::Constraint;
 pub use error::{OpenError, StoreError};
+pub use idempotency::Once;
 pub use identity::{
     Login, LoginIds, LoginOutcome, NewSmsCode, NewTicket, Rotate, RotateOutcome, Session,
     SmsCodePut,
@@ -47,7 +49,7 @@ pub use metrics::{HintMetrics, StoreMetrics};
 pub use redis::{Hint, Hints, HintsError};
 pub use size::StoreSize;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
-pub use sync::{AttachState, CursorAck, LogPage, Superseded, TrimPage, Trimmed};
+pub use sync::{AttachState, CursorAck, Issued, LogPage, Superseded, TrimPage, Trimmed};
 use tokio::{runtime::Handle, time::timeout};
 
 use self::{error::Failed, group::Writer};

@@ -106,7 +106,17 @@ impl Secrets {
     /// SHA-256 in hexadecimal, for what is long and random enough to need no key.
     #[must_use]
     pub fn sha256(text: &str) -> String {
-        hex(&Sha256::digest(text.as_bytes()))
+        Self::sha256_of(&[text.as_bytes()])
+    }
+
+    /// SHA-256 in hexadecimal of `parts`, one behind the other.
+    #[must_use]
+    pub fn sha256_of(parts: &[&[u8]]) -> String {
+        let mut digest = Sha256::new();
+        for part in parts {
+            digest.update(part);
+        }
+        hex(&digest.finalize())
     }
 
     pub(super) fn seal_refresh(&self, body: &[u8]) -> String {

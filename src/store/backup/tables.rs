@@ -20,13 +20,18 @@ pub(super) enum Part {
 }
 
 /// Every table of ours, parents before children.
-pub(super) const TABLES: [(&str, Part); 10] = [
+pub(super) const TABLES: [(&str, Part); 15] = [
     ("secret_keys", Part::Rows),
     ("users", Part::Rows),
     ("user_logs", Part::Rows),
     ("sync_events", Part::Rows),
     ("devices", Part::Rows),
     ("favorites", Part::Rows),
+    ("plays", Part::Rows),
+    ("histories", Part::Rows),
+    ("playlists", Part::Rows),
+    ("playlist_entries", Part::Rows),
+    ("idempotency_keys", Part::Rows),
     ("sms_codes", Part::Rows),
     ("revocations", Part::Rows),
     ("sync_tickets", Part::Over),

@@ -7,23 +7,20 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use super::{FavoriteCommand, FavoritePut, FavoriteRow};
 use crate::{
     domain::{
         ids::UserId,
-        library::{Favorite, FavoriteKey},
-        sync::Event,
-        time::rfc3339,
+        library::{Favorite, FavoriteChanged, FavoriteKey, LibraryEvent},
     },
     store::{
         StoreError, Tx, Written,
         command::Command,
         error::Failed,
         on_tx,
-        sync::{logs_append, logs_require, pieces, rows},
+        sync::{Issued, logs_append, logs_require, pieces, rows},
     },
 };
 
@@ -39,24 +36,24 @@ pub(super) struct Decided {
     /// The row after it; none when there never was one.
     row: Option<Row>,
     /// What happened to it, if anything.
-    event_type: Option<&'static str>,
+    event: Option<What>,
 }
+
+/// Makes the event.
+type What = fn(FavoriteChanged) -> LibraryEvent;
 
 impl Decided {
     const fn unchanged(row: Option<Row>) -> Self {
-        Self {
-            row,
-            event_type: None,
-        }
+        Self { row, event: None }
     }
 
-    fn changed(favorite: Favorite, deleted_at: Option<DateTime<Utc>>, what: &'static str) -> Self {
+    fn changed(favorite: Favorite, deleted_at: Option<DateTime<Utc>>, what: What) -> Self {
         Self {
             row: Some(Row {
                 favorite,
                 deleted_at,
             }),
-            event_type: Some(what),
+            event: Some(what),
         }
     }
 }
@@ -93,13 +90,13 @@ impl Op for Put {
             target_id: command.key.target_id.clone(),
             created_at: command.now,
         };
-        Decided::changed(favorite, None, "favorite.added")
+        Decided::changed(favorite, None, LibraryEvent::FavoriteAdded)
     }
 
     fn value(decided: Decided) -> Option<FavoritePut> {
         Some(FavoritePut {
             favorite: decided.row?.favorite,
-            added: decided.event_type.is_some(),
+            added: decided.event.is_some(),
         })
     }
 }
@@ -110,9 +107,11 @@ impl Op for Remove {
 
     fn decide(found: Option<Row>, command: &FavoriteCommand) -> Decided {
         match found {
-            Some(row) if row.deleted_at.is_none() => {
-                Decided::changed(row.favorite, Some(command.now), "favorite.removed")
-            }
+            Some(row) if row.deleted_at.is_none() => Decided::changed(
+                row.favorite,
+                Some(command.now),
+                LibraryEvent::FavoriteRemoved,
+            ),
             found => Decided::unchanged(found),
         }
     }
@@ -129,7 +128,7 @@ impl Op for Restore {
     fn decide(found: Option<Row>, _: &FavoriteCommand) -> Decided {
         match found {
             Some(row) if row.deleted_at.is_some() => {
-                Decided::changed(row.favorite, None, "favorite.restored")
+                Decided::changed(row.favorite, None, LibraryEvent::FavoriteRestored)
             }
             found => Decided::unchanged(found),
         }
@@ -176,16 +175,24 @@ impl<O: Op> Command for Change<O> {
             };
             let key = (command.user, &command.key);
             let decided = O::decide(known.remove(&key), command);
-            if let (Some(row), Some(what)) = (&decided.row, decided.event_type) {
+            if let (Some(row), Some(what)) = (&decided.row, decided.event) {
                 log.head_seq += 1;
-                events.push(command.event(what, &row.favorite, log.head_seq));
+                let favorite = &row.favorite;
+                let what = what(FavoriteChanged {
+                    id: favorite.id,
+                    kind: favorite.kind,
+                    target_id: favorite.target_id.clone(),
+                    created_at: favorite.created_at,
+                    version: log.head_seq,
+                });
+                events.push(command.issued().event(0, log.head_seq, &what)?);
                 dirty.insert(row.favorite.id, (command.user, log.head_seq, row.clone()));
             }
             if let Some(row) = &decided.row {
                 // A later one of the same transaction finds what this one left.
                 known.insert(key, row.clone());
             }
-            let appended = decided.event_type.is_some();
+            let appended = decided.event.is_some();
             let value = O::value(decided);
             let value = value.ok_or(StoreError::Corrupt("a favorite that was put"))?;
             outs.push((
@@ -215,22 +222,12 @@ impl<O: Op> Command for Change<O> {
 }
 
 impl FavoriteCommand {
-    /// What happened to `favorite`, as `seq` of its user's log.
-    fn event(&self, event_type: &'static str, favorite: &Favorite, seq: i64) -> Event {
-        Event {
-            id: self.event_id,
-            seq,
-            event_type: event_type.to_owned(),
-            user_id: self.user,
-            data: json!({
-                "id": favorite.id,
-                "type": favorite.kind,
-                "target_id": favorite.target_id,
-                "created_at": rfc3339(favorite.created_at),
-                "version": seq,
-            }),
-            origin_device_id: self.origin.clone(),
-            created_at: self.now,
+    fn issued(&self) -> Issued {
+        Issued {
+            user: self.user,
+            origin: self.origin.clone(),
+            now: self.now,
+            event_id: self.event_id,
         }
     }
 }

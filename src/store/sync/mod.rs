@@ -1,7 +1,9 @@
 //! The sync log: its ends, its events, and how a command appends to it.
 //!
-//! `cursors.rs` has the devices' places in it, `retention.rs` what is deleted from it.
+//! `append.rs` has what a command of one user needs to change something and say so in the log,
+//! `cursors.rs` the devices' places in it, `retention.rs` what is deleted from it.
 
+mod append;
 mod cursors;
 mod retention;
 
@@ -20,6 +22,8 @@ use crate::domain::{
     ids::{Epoch, EventId, UserId},
     sync::{Event, LogHead},
 };
+pub use append::Issued;
+pub(super) use append::OpenLog;
 pub use cursors::{AttachState, CursorAck, Superseded};
 pub use retention::{TrimPage, Trimmed};
 

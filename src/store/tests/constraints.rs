@@ -89,6 +89,25 @@ const CASES: &[(C, &str)] = &[
         created_at, deleted_at FROM favorites",
     ),
     (C::FavoriteType, "UPDATE favorites SET type = 'smell'"),
+    (C::PlayId, "INSERT INTO plays SELECT * FROM plays"),
+    (C::PlayDuration, "UPDATE plays SET duration = -1"),
+    (
+        C::HistoryUser,
+        "INSERT INTO histories SELECT * FROM histories",
+    ),
+    (
+        C::PlaylistId,
+        "INSERT INTO playlists SELECT * FROM playlists",
+    ),
+    (C::PlaylistSongCount, "UPDATE playlists SET song_count = -1"),
+    (
+        C::PlaylistEntryId,
+        "INSERT INTO playlist_entries SELECT * FROM playlist_entries",
+    ),
+    (
+        C::IdempotencyKey,
+        "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys",
+    ),
     (
         C::SchemaSupportId,
         "INSERT INTO schema_support VALUES (1, 1)",
@@ -102,6 +121,13 @@ const CASES: &[(C, &str)] = &[
     (C::ForeignKey, "INSERT INTO user_logs VALUES ($z, $z, 0, 0)"),
     (C::ForeignKey, "UPDATE sync_events SET user_id = $z"),
     (C::ForeignKey, "UPDATE favorites SET user_id = $z"),
+    (C::ForeignKey, "UPDATE plays SET user_id = $z"),
+    (C::ForeignKey, "UPDATE histories SET user_id = $z"),
+    (C::ForeignKey, "UPDATE playlists SET user_id = $z"),
+    (
+        C::ForeignKey,
+        "UPDATE playlist_entries SET playlist_id = $z",
+    ),
 ];
 
 const ROWS: &str = "
@@ -114,7 +140,12 @@ const ROWS: &str = "
     INSERT INTO revocations VALUES ($a, 1, $now, $now);
     INSERT INTO secret_keys VALUES ('k', 'root', 's', $now);
     INSERT INTO sync_events VALUES ($a, 1, $a, 'x', '{}', NULL, $now);
-    INSERT INTO favorites VALUES ($a, $a, 'song', 's', 1, $now, NULL);";
+    INSERT INTO favorites VALUES ($a, $a, 'song', 's', 1, $now, NULL);
+    INSERT INTO plays VALUES ($a, $a, 's', 'n', 'a', 1, $now, 1, NULL);
+    INSERT INTO histories VALUES ($a, $now);
+    INSERT INTO playlists VALUES ($a, $a, 'n', NULL, FALSE, 1, 1, $now, $now, NULL);
+    INSERT INTO playlist_entries VALUES ($a, $a, 's', 1, $now);
+    INSERT INTO idempotency_keys VALUES ($a, 'h', 'h', '{}', $now);";
 
 async fn every_constraint(bed: &Bed) {
     let (open, close) = match bed.store.engine() {

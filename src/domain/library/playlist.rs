@@ -1,0 +1,43 @@
+//! Playlists: songs in an order that the user chose.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::favorite::TargetId;
+use crate::domain::ids::{EntryId, PlaylistId};
+
+/// A playlist, without its songs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Playlist {
+    /// The server's id.
+    pub id: PlaylistId,
+    /// What the user calls it.
+    pub name: String,
+    /// A picture.
+    pub cover_url: Option<String>,
+    /// Whether everybody who has its link may read it.
+    pub is_public: bool,
+    /// How many songs it has.
+    pub song_count: i64,
+    /// The `seq` of the event that changed it last: what `If-Match` is compared with.
+    pub version: i64,
+    /// When it was made.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
+    pub created_at: DateTime<Utc>,
+    /// When it or its songs were changed last.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A song's place in a playlist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Entry {
+    /// A song may stand twice: each place has its own id.
+    pub id: EntryId,
+    /// The catalogue's id of the song.
+    pub song_id: TargetId,
+    /// When it was put there.
+    #[serde(serialize_with = "crate::domain::time::serialize")]
+    pub added_at: DateTime<Utc>,
+}

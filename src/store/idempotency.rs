@@ -1,0 +1,155 @@
+//! Answers to commands that may be repeated.
+//!
+//! Owns the rows of `idempotency_keys`. The answer is stored in the transaction of the command, so
+//! a command that comes again after a lost answer finds either its answer or nothing done.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, de::DeserializeOwned};
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError, Tx, Written,
+    command::Command,
+    error::Failed,
+    on_tx,
+    sync::{Issued, OpenLog},
+};
+use crate::domain::idempotency::{IdempotencyKey, REMEMBERED};
+
+/// What became of a command that had a key.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Once<T> {
+    /// It ran, now or the first time that it came. `events` are those of now: none the second time.
+    Ran(Written<T>),
+    /// Its key was used for something else.
+    Reused,
+}
+
+/// A command that changes a user's log.
+pub(super) trait OfUser {
+    /// By whom and when.
+    fn issued(&self) -> &Issued;
+}
+
+/// Runs `command` once for each key of `owner`. Without a key it always runs.
+pub(super) struct OnlyOnce<C> {
+    pub owner: Uuid,
+    pub key: Option<IdempotencyKey>,
+    pub command: C,
+}
+
+impl<C, T> Command for OnlyOnce<C>
+where
+    C: Command<Out = Written<T>> + OfUser,
+    T: Serialize + DeserializeOwned + Send + 'static,
+{
+    const NAME: &'static str = C::NAME;
+    type Out = Once<T>;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
+        let Some(key) = &self.key else {
+            return self.command.run(tx).await.map(Once::Ran);
+        };
+        let issued = self.command.issued();
+        // The lock first: of two that come at once the second one finds the answer.
+        let log = OpenLog::lock(tx, issued).await?;
+        if let Some((asked_hash, answer)) = find(tx, self.owner, key, issued.now).await? {
+            if asked_hash != key.asked_hash {
+                return Ok(Once::Reused);
+            }
+            let value = serde_json::from_value(answer);
+            let value = value.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
+            return log.close(tx, value).await.map(Once::Ran);
+        }
+        let written = self.command.run(tx).await?;
+        // What changed nothing may be tried again: it is decided anew.
+        if !written.events.is_empty() {
+            let answer = serde_json::to_value(&written.value);
+            let answer = answer.map_err(|_| StoreError::Corrupt("an answer"))?;
+            remember(tx, self.owner, key, issued.now, answer).await?;
+        }
+        Ok(Once::Ran(written))
+    }
+
+    fn committed(out: &mut Self::Out, at: Instant) {
+        if let Once::Ran(written) = out {
+            written.committed_at = Some(at);
+        }
+    }
+}
+
+async fn find(
+    tx: &mut Tx<'_>,
+    owner: Uuid,
+    key: &IdempotencyKey,
+    now: DateTime<Utc>,
+) -> Result<Option<(String, serde_json::Value)>, Failed> {
+    let row: Option<(String, Json<serde_json::Value>)> = on_tx!(tx, conn => sqlx::query_as(
+        "SELECT asked_hash, answer FROM idempotency_keys
+         WHERE owner = $1 AND key_hash = $2 AND created_at > $3")
+        .bind(owner).bind(&key.key_hash).bind(now - REMEMBERED)
+        .fetch_optional(conn).await?);
+    // JSON columns hold objects or arrays only.
+    Ok(row.map(|(asked_hash, Json(mut answer))| {
+        let value = answer.get_mut("value").map(serde_json::Value::take);
+        (asked_hash, value.unwrap_or_default())
+    }))
+}
+
+async fn remember(
+    tx: &mut Tx<'_>,
+    owner: Uuid,
+    key: &IdempotencyKey,
+    now: DateTime<Utc>,
+    answer: serde_json::Value,
+) -> Result<(), Failed> {
+    // One that is there is too old to count.
+    on_tx!(tx, conn => sqlx::query(
+        "INSERT INTO idempotency_keys (owner, key_hash, asked_hash, answer, created_at)
+         VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (owner, key_hash) DO UPDATE SET asked_hash = excluded.asked_hash,
+             answer = excluded.answer, created_at = excluded.created_at")
+        .bind(owner).bind(&key.key_hash).bind(&key.asked_hash)
+        .bind(Json(serde_json::json!({ "value": answer }))).bind(now)
+        .execute(conn).await.map(|_| ())?);
+    Ok(())
+}
+
+/// Deletes what is too old to count, at most `limit` rows.
+struct Sweep {
+    before: DateTime<Utc>,
+    limit: u32,
+}
+
+impl Command for Sweep {
+    const NAME: &'static str = "idempotency_sweep";
+    type Out = u64;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Failed> {
+        Ok(on_tx!(tx, conn => sqlx::query(
+            "DELETE FROM idempotency_keys WHERE (owner, key_hash) IN
+                 (SELECT owner, key_hash FROM idempotency_keys
+                  WHERE created_at <= $1 ORDER BY created_at LIMIT $2)")
+            .bind(self.before).bind(i64::from(self.limit))
+            .execute(conn).await?.rows_affected()))
+    }
+}
+
+impl Store {
+    /// Forgets at most `limit` answers that are too old to count. Answers how many it forgot.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn idempotency_sweep(
+        &self,
+        deadline: Instant,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let before = now - REMEMBERED;
+        self.write(deadline, Sweep { before, limit }).await
+    }
+}
