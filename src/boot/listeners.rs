@@ -31,6 +31,7 @@ use crate::{
         limit::{LimitConfig, Limits},
         openapi,
         places::Places,
+        player, snapshot,
         socket::{ConnectionGate, Connections, SocketParts},
         stack::{self, Surface},
         sync,
@@ -146,6 +147,8 @@ pub(super) fn bind(
             .configure(sync::routes)
             .configure(ws::routes)
             .configure(library::routes)
+            .configure(player::routes)
+            .configure(snapshot::routes)
             .configure(identity::routes)
             .configure(openapi::routes)
     };

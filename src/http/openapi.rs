@@ -16,8 +16,8 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{health, identity, library, sync, ws};
-use crate::domain::error::FieldError;
+use super::{health, identity, library, player, snapshot, sync, ws};
+use crate::domain::{error::FieldError, library::SnapshotHead};
 
 /// Where the description is.
 pub const SPEC_PATH: &str = "/v1/openapi.json";
@@ -84,13 +84,16 @@ impl Modify for Security {
         library::put,
         library::remove,
         library::restore,
+        player::get,
+        player::transfer,
+        snapshot::get,
         sync::presence,
         sync::changes,
         sync::ack,
         sync::ticket,
         ws::connect,
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, SnapshotHead)),
     modifiers(&Security),
 )]
 pub struct ApiDoc;

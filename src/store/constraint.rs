@@ -91,6 +91,8 @@ constraints! {
     /// An entry's id in its playlist.
     PlaylistEntryId = "playlist_entries_pkey",
         Report::Columns("playlist_entries.playlist_id, playlist_entries.id");
+    /// One player a user.
+    PlayerUser = "players_pkey", Report::Columns("players.user_id");
     /// One answer a key of its owner.
     IdempotencyKey = "idempotency_keys_pkey",
         Report::Columns("idempotency_keys.owner, idempotency_keys.key_hash");

@@ -1,12 +1,19 @@
-//! Favorites.
+//! What users keep: favorites here, the rest in files of their own.
 
 mod change;
+mod player;
+mod snapshot;
 
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
 use self::change::{Change, Put, Remove, Restore};
+pub(super) use self::player::player_release;
+pub use self::{
+    player::{ActivatePlayer, PlayerActivation},
+    snapshot::Snapshot,
+};
 use super::{Store, StoreError, Written, on_pool};
 use crate::domain::{
     identity::ClientDeviceId,

@@ -43,14 +43,16 @@ pub use identity::{
     SmsCodePut,
 };
 pub use keys::{KeysError, MasterKey};
-pub use library::{FavoriteCommand, FavoritePut, FavoriteQuery};
+pub use library::{
+    ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, PlayerActivation, Snapshot,
+};
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};
 pub use redis::{Hint, Hints, HintsError};
 pub use size::StoreSize;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub use sync::{AttachState, CursorAck, Issued, LogPage, Superseded, TrimPage, Trimmed};
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use self::{error::Failed, group::Writer};
 use crate::domain::clock::World;
@@ -132,6 +134,8 @@ struct Inner {
     rt: Handle,
     world: World,
     metrics: StoreMetrics,
+    /// A place for each snapshot that may be read at a time.
+    snapshots: Arc<Semaphore>,
     write_timeout: Duration,
     read_timeout: Duration,
 }

@@ -1,13 +1,13 @@
 //! Connecting to either engine.
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
 
 use super::{
     Database, Db, Inner, OpenError, StoreConfig, StoreMetrics, Writes, backup, group::Writer,
@@ -37,9 +37,16 @@ pub(super) async fn open(
             (Db::Postgres(pool.clone()), Writes::Pool(pool))
         }
     };
+    // Half of the readers at most: the other half is for who waits for a short answer.
+    let readers = match db {
+        Db::Sqlite(_) => config.read_connections,
+        Db::Postgres(_) => config.max_connections,
+    };
+    let snapshots = Semaphore::new((readers / 2).max(1) as usize);
     Ok(Inner {
         db,
         writes,
+        snapshots: Arc::new(snapshots),
         rt,
         world,
         metrics,

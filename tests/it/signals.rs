@@ -58,9 +58,9 @@ both_engines! {
         let ((first, mut here), (_, mut there)) = pair(&server).await;
         // As the sender wrote it, to the last digit.
         let data = json!({"at": 1.5, "list": [null, true, "\u{1f3b5}"], "n": 9_007_199_254_740_993_i64});
-        here.send(signal("all", "player.play", &data)).await;
+        here.send(signal("all", "volume.up", &data)).await;
         let heard = there.next_frame("signal").await;
-        let expected = json!({"type": "signal", "from_device_id": "first", "name": "player.play", "data": data});
+        let expected = json!({"type": "signal", "from_device_id": "first", "name": "volume.up", "data": data});
         assert_eq!(heard, expected);
         there.send(signal("first", "anything:else", &Value::Null)).await;
         let heard = here.next_frame("signal").await;

@@ -247,7 +247,7 @@ async fn with_redis_signals_and_presence_cross() {
     // It asks as soon as it listens.
     there.expect_presence(&["two"]).await;
     there.expect_presence(&["one", "two"]).await;
-    here.send(json!({"type": "signal", "to": "two", "name": "player.pause", "data": {"n": 1}}))
+    here.send(json!({"type": "signal", "to": "two", "name": "volume.set", "data": {"n": 1}}))
         .await;
     let heard = there.next_frame("signal").await;
     assert_eq!(heard["from_device_id"], "one");

@@ -79,6 +79,7 @@ impl State {
                 | Effect::Ping(_)
                 | Effect::Relay(..)
                 | Effect::Present(_)
+                | Effect::Player(_)
                 | Effect::SignalDropped(_) => {}
             }
         }

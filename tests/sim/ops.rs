@@ -243,7 +243,7 @@ impl World {
             SignalTo::Device(self.any_device(device))
         };
         let (Ok(name), Ok(data)) = (
-            SignalName::parse("player.pause"),
+            SignalName::parse("volume.set"),
             serde_json::from_str(r#"{"at_ms":1}"#),
         ) else {
             return self.wrong("a signal cannot be written".into());

@@ -121,6 +121,8 @@ impl World {
                 Effect::Present(devices) => {
                     self.tell_nodes(node, user, News::Present(node, devices, false));
                 }
+                // Their rules are tested for themselves.
+                Effect::Player(_) => {}
                 Effect::SignalDropped(_) => self.stats.signals_dropped += 1,
             }
         }

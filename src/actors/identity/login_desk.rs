@@ -1,8 +1,8 @@
 //! Codes and logins: what happens before a user exists.
 //!
 //! Owns nothing that must survive: codes, tries and cool-downs are rows, and the database decides,
-//! so that two nodes serve the same phone safely. Phones are spread over slices so that one busy
-//! slice does not hold up the rest. It tells a user's session when a login ended other sessions.
+//! so that two nodes serve the same phone safely. Phones are spread over slices: a busy one
+//! holds up no other. It tells a user's session when a login ended other sessions.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -13,6 +13,7 @@ use std::{
 
 use chrono::TimeDelta;
 
+use super::opened::{Opened, open};
 use crate::{
     actors::{
         Failure,
@@ -20,17 +21,15 @@ use crate::{
             Ask, CallError, Caps, Class, Cx, Deadline, Handle, Kernel, Place, Public, Reply,
             RestartPolicy, Serve, Singles, Unit, view,
         },
-        session::{Recheck, Sessions},
+        session::{HeadHinted, Recheck, Sessions},
     },
     domain::{
         clock::{EntropyError, World},
-        identity::{
-            Caller, Device, NewDevice, Phone, Revocation, RevocationSet, Secrets, SmsCode,
-            TokenPair, User,
-        },
-        ids::{DeviceId, Epoch, TokenFamily, UserId},
+        identity::{Device, NewDevice, Phone, Revocation, RevocationSet, Secrets, SmsCode},
+        ids::{DeviceId, Epoch, EventId, TokenFamily, UserId},
+        sync::Seen,
     },
-    store::{Login, LoginIds, LoginOutcome, NewSmsCode, Session, SmsCodePut, Store},
+    store::{Login, LoginIds, LoginOutcome, NewSmsCode, SmsCodePut, Store},
     upstream::sms::SmsProvider,
 };
 
@@ -112,17 +111,6 @@ pub struct LogIn {
     pub replace: Option<String>,
     /// Where the call came from.
     pub ip: Option<IpAddr>,
-}
-
-/// A session that was opened or renewed.
-#[derive(Debug)]
-pub struct Opened {
-    /// Whose it is.
-    pub user: User,
-    /// The device.
-    pub device: Device,
-    /// Its tokens.
-    pub pair: TokenPair,
 }
 
 /// What became of [`LogIn`].
@@ -267,6 +255,7 @@ async fn log_in(
     deadline: Deadline,
 ) -> Result<LogInReply, Failure> {
     let config = &parts.config;
+    let asked_at = world.instant();
     let login = Login {
         code_hash: parts.secrets.hash_code(&it.phone, &it.code),
         phone: it.phone,
@@ -288,11 +277,12 @@ async fn log_in(
     for revocation in &session.revocations {
         parts.revocations.add(revocation);
     }
-    if !session.revocations.is_empty()
-        && let Some(running) = parts.sessions.find(&session.user.id)
-    {
+    let running = parts.sessions.find(&session.user.id);
+    if let Some(running) = running.filter(|_| !session.revocations.is_empty()) {
         // A session that is not up checks the snapshot when its devices attach again.
         let _ = running.tell(Recheck);
+        let hint = |log| running.tell(HeadHinted(Seen { log, asked_at }));
+        let _ = session.log.map(hint);
     }
     Ok(LogInReply::Opened(Box::new(open(
         &parts.secrets,
@@ -301,34 +291,13 @@ async fn log_in(
     )?)))
 }
 
-/// The tokens of a session that the store opened or renewed.
-pub(in crate::actors) fn open(
-    secrets: &Secrets,
-    session: Session,
-    life: TimeDelta,
-) -> Result<Opened, Failure> {
-    let caller = Caller {
-        user: session.user.id,
-        device: session.device.id,
-        device_id: session.device.device_id.clone(),
-        user_version: session.user_version,
-        device_version: session.device_version,
-        expires_at: session.made_at + life,
-    };
-    let pair = secrets.pair(&caller, &session.refresh, session.made_at, life)?;
-    Ok(Opened {
-        user: session.user,
-        device: session.device,
-        pair,
-    })
-}
-
 fn new_ids(world: &World) -> Result<LoginIds, EntropyError> {
     Ok(LoginIds {
         user: UserId(world.uuid()?),
         epoch: Epoch(world.uuid()?),
         device: DeviceId(world.uuid()?),
         family: TokenFamily(world.uuid()?),
+        event: EventId(world.uuid()?),
     })
 }
 

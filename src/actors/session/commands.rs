@@ -24,52 +24,72 @@ use crate::{
         identity::{Caller, ClientDeviceId, Revocation, Secrets, Ticket},
         ids::{DeviceId, EventId, FavoriteId},
         library::{Favorite, FavoriteKey},
-        sync::{Seen, WireEvent},
+        sync::{Event, Seen, WireEvent},
     },
-    store::{CursorAck, FavoriteCommand, NewTicket, RotateOutcome, Store, StoreError, Written},
+    store::{
+        CursorAck, FavoriteCommand, Issued, NewTicket, RotateOutcome, Store, StoreError, Written,
+    },
     telemetry::metrics::Origin,
 };
 
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
 
 impl UserSession {
-    /// Runs `work` when it is its turn, then `then` before the next one's.
-    fn in_turn<T: 'static, R: 'static, F>(
+    /// Runs `work` when it is its turn. Whoever asks calls [`Self::turn_over`] with what came of it.
+    pub(super) fn on_turn<T, F, W>(
         &mut self,
-        cx: &mut Cx<'_, Self>,
-        work: impl FnOnce(Store, Deadline) -> F + 'static,
-        then: impl FnOnce(&mut Self, T, &mut Cx<'_, Self>) -> Result<R, Failure> + 'static,
-    ) -> Answer<R>
+        what: &'static str,
+        deadline: Deadline,
+        cx: &Cx<'_, Self>,
+        work: W,
+    ) -> impl Future<Output = Result<T, StoreError>> + use<T, F, W>
     where
+        W: FnOnce(Store, Deadline) -> F,
         F: Future<Output = Result<T, StoreError>>,
     {
-        let (deadline, asked) = (self.deadline(cx), self.last_used(cx));
-        let what = cx.message;
+        let asked = self.last_used(cx);
         let turn = self.turns.turn(Wanted { what, asked });
         let (store, world) = (self.parts.store.clone(), cx.world.clone());
-        let waiting = async move {
+        async move {
             // The sender is dropped only with the session, and this future with it.
             let _ = turn.await;
             if world.instant() >= deadline {
                 return Err(StoreError::Deadline);
             }
             work(store, deadline).await
-        };
+        }
+    }
+
+    /// The next one has the turn.
+    pub(super) fn turn_over(&mut self, failure: Option<Failure>, cx: &mut Cx<'_, Self>) {
+        let now = cx.world.instant();
+        let had = self.turns.done(now);
+        self.slow.note(had, failure, now, cx);
+    }
+
+    /// Runs `work` when it is its turn, then `then` before the next one's.
+    pub(super) fn in_turn<T: 'static, R: 'static, F>(
+        &mut self,
+        cx: &mut Cx<'_, Self>,
+        work: impl FnOnce(Store, Deadline) -> F + 'static,
+        then: impl FnOnce(&mut Self, T, &mut Cx<'_, Self>) -> Result<R, Failure> + 'static,
+    ) -> Answer<R>
+    where
+        F: Future<Output = Result<T, StoreError>> + 'static,
+    {
+        let deadline = self.deadline(cx);
+        let waiting = self.on_turn(cx.message, deadline, cx, work);
         Reply::later(waiting, |session, result, cx| {
             let reply = result
                 .map_err(Failure::from)
                 .and_then(|v| then(session, v, cx));
-            let now = cx.world.instant();
-            let had = session.turns.done(now);
-            session
-                .slow
-                .note(had, reply.as_ref().err().copied(), now, cx);
+            session.turn_over(reply.as_ref().err().copied(), cx);
             reply
         })
     }
 
     /// Sends the events of a stored change to the attached devices; its command came at `asked_at`.
-    fn announce<T>(
+    pub(super) fn announce<T>(
         &mut self,
         asked_at: Instant,
         written: Written<T>,
@@ -81,6 +101,10 @@ impl UserSession {
             events,
             committed_at,
         } = written;
+        let changes_player = |e: &Event| e.event_type.starts_with("player.");
+        let appended = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let before = log.head_seq.saturating_sub(appended);
+        self.player_moved(before, log, events.iter().any(changes_player));
         if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
             hints.publish(self.user, log);
         }
@@ -126,22 +150,41 @@ impl UserSession {
     }
 
     fn removed(&mut self, device: DeviceId, cx: &mut Cx<'_, Self>) -> Answer<bool> {
-        let (user, now) = (self.user, cx.world.now());
         let life = Revocation::life(self.parts.access_life);
+        let asked_at = cx.world.instant();
+        let issued = match self.issued(None, cx) {
+            Ok(issued) => issued,
+            Err(e) => return Reply::Now(Err(e.into())),
+        };
         self.in_turn(
             cx,
             move |store, deadline| async move {
-                store.device_remove(deadline, user, device, now, life).await
+                store.device_remove(deadline, issued, device, life).await
             },
-            |session, revocation, cx| {
-                let found = revocation.is_some();
-                if let Some(revocation) = revocation {
-                    session.parts.revocations.add(&revocation);
-                    session.recheck(cx);
-                }
-                Ok(found)
+            move |session, removed, cx| {
+                let Some(written) = removed else {
+                    return Ok(false);
+                };
+                let revocation = session.announce(asked_at, written, cx).value;
+                session.parts.revocations.add(&revocation);
+                session.recheck(cx);
+                Ok(true)
             },
         )
+    }
+
+    /// What a command is issued with, now.
+    pub(super) fn issued(
+        &self,
+        origin: Option<ClientDeviceId>,
+        cx: &Cx<'_, Self>,
+    ) -> Result<Issued, EntropyError> {
+        Ok(Issued {
+            user: self.user,
+            origin,
+            now: cx.world.now(),
+            event_id: EventId(cx.world.uuid()?),
+        })
     }
 }
 

@@ -64,6 +64,7 @@ impl UserSession {
                 }
                 Effect::Relay(from, signal) => self.relay(from, signal),
                 Effect::Present(devices) => self.tell_present(devices),
+                Effect::Player(ask) => self.player_asked(*ask, cx),
                 Effect::SignalDropped(_) => {
                     self.parts.metrics.signals_unread.inc();
                 }

@@ -11,12 +11,12 @@ use crate::{
     domain::{
         identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
         ids::{ConnId, DeviceId, Epoch, FavoriteId},
-        library::{Favorite, FavoriteKey, FavoriteType},
+        library::{Favorite, FavoriteKey, FavoriteType, Player},
         sync::{
             ClientFrame, CloseCode, EventView, LogHead, Position, PresentDevice, Seen, ServerFrame,
         },
     },
-    store::Superseded,
+    store::{PlayerActivation, Snapshot, Superseded},
 };
 
 macro_rules! asks {
@@ -33,6 +33,9 @@ asks! {
     Read ListDevices -> Result<Vec<Device>, Failure>;
     Read Presence -> Vec<PresentDevice>;
     Read ListFavorites -> Result<Vec<Favorite>, Failure>;
+    Read GetPlayer -> Result<Option<Player>, Failure>;
+    Read GetSnapshot -> Result<Option<Snapshot>, Failure>;
+    Command TransferPlayer -> Result<Done<PlayerActivation>, Failure>;
     Read ReadChanges -> Result<ChangesReply, Failure>;
     Command RemoveDevice -> Result<bool, Failure>;
     Command Rotate -> Result<RotateReply, Failure>;
@@ -67,6 +70,23 @@ pub struct ListDevices;
 /// The user's devices that are connected, as far as is known here. Answered from memory.
 #[derive(Debug)]
 pub struct Presence;
+
+/// The player. None: the user is gone.
+#[derive(Debug)]
+pub struct GetPlayer;
+
+/// Another device is to be the one that plays.
+#[derive(Debug)]
+pub struct TransferPlayer {
+    /// Which; none: no device.
+    pub device: Option<ClientDeviceId>,
+    /// The device whose command it is.
+    pub origin: ClientDeviceId,
+}
+
+/// Everything that the user keeps, from one consistent read. None: the user is gone.
+#[derive(Debug)]
+pub struct GetSnapshot;
 
 /// Remove a device: its tokens are refused at once, its socket closes. Answers whether there was one.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod deliver;
 mod fifo;
 mod messages;
 mod nodes;
+mod player;
 mod reads;
 mod socket;
 mod view;
@@ -19,12 +20,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use crate::store::{PlayerActivation, Snapshot};
 use chrono::TimeDelta;
 pub use messages::{
     AckChanges, AckReply, Attach, AttachHinted, AttachRefused, AttachedTo, ChangesReply, Detached,
-    Done, Drain, FellBack, Frame, HeadHinted, HeadSeen, Heard, IssueTicket, ListDevices,
-    ListFavorites, Listening, Presence, Profile, PutFavorite, ReadChanges, Recheck, RedeemTicket,
-    RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply, ToDevice,
+    Done, Drain, FellBack, Frame, GetPlayer, GetSnapshot, HeadHinted, HeadSeen, Heard, IssueTicket,
+    ListDevices, ListFavorites, Listening, Presence, Profile, PutFavorite, ReadChanges, Recheck,
+    RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply,
+    ToDevice, TransferPlayer,
 };
 pub use nodes::FromNode;
 
@@ -47,6 +50,7 @@ use crate::{
     telemetry::metrics::SyncMetrics,
 };
 use fifo::Fifo;
+use player::PlayerDesk;
 pub use view::SessionView;
 use view::SlowCommands;
 
@@ -151,6 +155,8 @@ pub struct UserSession {
     leaving: bool,
     /// Since when a device owes an ack, as whoever reads the metrics sees it.
     owed: Arc<Owed>,
+    /// Boxed: most sessions have nothing to do with it.
+    player: Option<Box<PlayerDesk>>,
     last_used: Option<Instant>,
 }
 
@@ -172,6 +178,7 @@ impl UserSession {
             listening: false,
             leaving: false,
             owed: Arc::default(),
+            player: None,
             last_used: None,
         }
     }

@@ -57,7 +57,10 @@ impl Serve<FromNode> for UserSession {
         }
         self.note_unread();
         let effects = match news {
-            NodeNews::Signal { from, signal } => self.core.signal_arrived(&from, &signal),
+            NodeNews::Signal { from, signal } => {
+                self.player_heard(&from, &signal, cx);
+                self.core.signal_arrived(&from, &signal)
+            }
             NodeNews::Present { devices, answer } => {
                 if answer {
                     self.tell_present(self.core.present_here());

@@ -2,7 +2,9 @@
 
 use super::{
     UserSession,
-    messages::{ChangesReply, ListDevices, ListFavorites, Presence, Profile, ReadChanges},
+    messages::{
+        ChangesReply, GetSnapshot, ListDevices, ListFavorites, Presence, Profile, ReadChanges,
+    },
 };
 use crate::{
     actors::{
@@ -15,7 +17,7 @@ use crate::{
         library::Favorite,
         sync::PresentDevice,
     },
-    store::{FavoriteQuery, Store, StoreError},
+    store::{FavoriteQuery, Snapshot, Store, StoreError},
 };
 
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
@@ -62,6 +64,13 @@ impl Serve<ListFavorites> for UserSession {
             before,
         };
         Self::read(async move { store.favorite_list(deadline, query).await })
+    }
+}
+
+impl Serve<GetSnapshot> for UserSession {
+    fn serve(&mut self, _: GetSnapshot, cx: &mut Cx<'_, Self>) -> Answer<Option<Snapshot>> {
+        let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
+        Self::read(async move { store.snapshot(deadline, user).await })
     }
 }
 

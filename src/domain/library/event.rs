@@ -13,6 +13,7 @@ use utoipa::{
 use super::{
     favorite::{FavoriteType, TargetId},
     play::{HistoryPlace, Play},
+    player::PlayerActivated,
     playlist::{Entry, Playlist},
 };
 use crate::domain::ids::{EntryId, FavoriteId, PlayId, PlaylistId};
@@ -99,6 +100,8 @@ events! {
     PlaylistSongsMoved(SongsMoved) = "playlist.songs_moved";
     /// The songs of a playlist or their whole order changed: fetch them.
     PlaylistReplaced(PlaylistReplaced) = "playlist.replaced";
+    /// Another device is the one that plays.
+    PlayerActivated(PlayerActivated) = "player.activated";
 }
 
 /// A favorite after a change of it.

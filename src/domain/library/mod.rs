@@ -1,10 +1,12 @@
-//! What a user keeps: favorites, the history of plays, playlists.
+//! What a user keeps: favorites, the history of plays, playlists, and what plays now.
 
 mod cursor;
 mod event;
 mod favorite;
 mod play;
+mod player;
 mod playlist;
+mod snapshot;
 
 pub use cursor::FavoriteCursor;
 pub use event::{
@@ -14,4 +16,8 @@ pub use event::{
 };
 pub use favorite::{Favorite, FavoriteKey, FavoriteType, TargetId};
 pub use play::{HistoryPlace, Play};
+pub use player::{
+    Player, PlayerActivated, PlayerRefusal, PlayerSignal, Playing, Reported, Ruling, Transfer,
+};
 pub use playlist::{Entry, Playlist};
+pub use snapshot::{Entries, HistoryState, SnapshotEnd, SnapshotHead, SnapshotLine};

@@ -44,6 +44,12 @@ named_enum! {
         InvalidSignal = "invalid_signal",
         /// No device that the signal names is connected.
         DeviceNotAttached = "device_not_attached",
+        /// The user has no device of the name in the signal.
+        DeviceNotFound = "device_not_found",
+        /// Only the device that plays says what plays.
+        NotActivePlayer = "not_active_player",
+        /// No device plays that could be steered.
+        NoActivePlayer = "no_active_player",
     }
 }
 

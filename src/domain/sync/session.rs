@@ -22,7 +22,7 @@ use crate::domain::{
     ids::{ConnId, DeviceId, UserId},
 };
 use acks::ParkedAck;
-pub use effect::{Attachment, Effect, SessionConfig};
+pub use effect::{Attachment, Effect, PlayerAsk, SessionConfig};
 use effect::{resync_frame, texts};
 pub use links::LinkState;
 use side::{Pace, Remote};

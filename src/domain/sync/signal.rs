@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 checked_text!(
-    /// What a signal is about, such as `player.pause`.
+    /// What a signal is about, such as `volume.set`.
     SignalName,
     "1 to 128 of letters, digits, '.', '_', ':' and '-'",
     |s| is_token(s, b"._:-")
@@ -34,6 +34,12 @@ impl SignalData {
 
     fn new(raw: &RawValue) -> Self {
         Self(raw.get().into())
+    }
+
+    /// The JSON text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -156,8 +162,7 @@ mod tests {
     #[test]
     fn what_nodes_tell_comes_back_as_it_was() {
         let data = raw("{\"n\": 9007199254740993.0, \"n\": [ ]}");
-        let signal =
-            |to: &str| Signal::parse(to.into(), "player.play".into(), Some(&data)).unwrap();
+        let signal = |to: &str| Signal::parse(to.into(), "volume.up".into(), Some(&data)).unwrap();
         let id = |s: &str| ClientDeviceId::parse(s).unwrap();
         for news in [
             NodeNews::Signal {

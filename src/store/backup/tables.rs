@@ -20,13 +20,14 @@ pub(super) enum Part {
 }
 
 /// Every table of ours, parents before children.
-pub(super) const TABLES: [(&str, Part); 15] = [
+pub(super) const TABLES: [(&str, Part); 16] = [
     ("secret_keys", Part::Rows),
     ("users", Part::Rows),
     ("user_logs", Part::Rows),
     ("sync_events", Part::Rows),
     ("devices", Part::Rows),
     ("favorites", Part::Rows),
+    ("players", Part::Rows),
     ("plays", Part::Rows),
     ("histories", Part::Rows),
     ("playlists", Part::Rows),

@@ -15,7 +15,8 @@ use crate::{
         ids::{DeviceId, UserId},
     },
     store::{
-        Store, StoreError, Tx, command::Command, error::Failed, on_pool, on_tx, sync::log_lock,
+        Issued, Store, StoreError, Tx, Written, command::Command, error::Failed,
+        library::player_release, on_pool, on_tx, sync::OpenLog,
     },
 };
 
@@ -63,15 +64,13 @@ impl Store {
     pub async fn device_remove(
         &self,
         deadline: Instant,
-        user: UserId,
+        issued: Issued,
         device: DeviceId,
-        now: DateTime<Utc>,
         revocation_life: chrono::Duration,
-    ) -> Result<Option<Revocation>, StoreError> {
+    ) -> Result<Option<Written<Revocation>>, StoreError> {
         let remove = Remove {
-            user,
+            issued,
             device,
-            now,
             revocation_life,
         };
         self.write(deadline, remove).await
@@ -110,33 +109,40 @@ impl Store {
 }
 
 struct Remove {
-    user: UserId,
+    issued: Issued,
     device: DeviceId,
-    now: DateTime<Utc>,
     revocation_life: chrono::Duration,
 }
 
 impl Command for Remove {
     const NAME: &'static str = "device_remove";
-    type Out = Option<Revocation>;
+    type Out = Option<Written<Revocation>>;
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Option<Revocation>, Failed> {
-        if log_lock(tx, self.user).await?.is_none() {
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
+        let (user, now) = (self.issued.user, self.issued.now);
+        let Some(mut log) = OpenLog::try_lock(tx, &self.issued).await? else {
             return Ok(None);
-        }
+        };
+        player_release(tx, &mut log, user, self.device).await?;
         let made_at: Option<DateTime<Utc>> = on_tx!(tx, conn => sqlx::query_scalar(
             "DELETE FROM devices WHERE id = $1 AND user_id = $2 RETURNING refreshed_at")
-            .bind(self.device).bind(self.user).fetch_optional(conn).await?);
+            .bind(self.device).bind(user).fetch_optional(conn).await?);
         let Some(made_at) = made_at else {
             return Ok(None);
         };
         let revocation = Revocation {
             subject: self.device.0,
             min_version: Revocation::ALL,
-            expires_at: Revocation::end(self.now, made_at, self.revocation_life),
+            expires_at: Revocation::end(now, made_at, self.revocation_life),
         };
-        revocation_put(tx, &revocation, self.now).await?;
-        Ok(Some(revocation))
+        revocation_put(tx, &revocation, now).await?;
+        log.close(tx, revocation).await.map(Some)
+    }
+
+    fn committed(out: &mut Self::Out, at: Instant) {
+        if let Some(written) = out {
+            written.committed_at = Some(at);
+        }
     }
 }
 

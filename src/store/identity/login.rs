@@ -12,9 +12,17 @@ use super::{
 use crate::{
     domain::{
         identity::{Device, NewDevice, Phone, RefreshToken, Revocation, Role, Secrets, User},
-        ids::{DeviceId, Epoch, TokenFamily, UserId},
+        ids::{DeviceId, Epoch, EventId, TokenFamily, UserId},
+        sync::LogHead,
     },
-    store::{Store, StoreError, Tx, command::Command, error::Failed, on_tx, sync::log_lock},
+    store::{
+        Issued, Store, StoreError, Tx,
+        command::Command,
+        error::Failed,
+        library::player_release,
+        on_tx,
+        sync::{OpenLog, log_lock},
+    },
 };
 
 /// A try to log in.
@@ -53,6 +61,8 @@ pub struct LoginIds {
     pub device: DeviceId,
     /// For the session's refresh tokens.
     pub family: TokenFamily,
+    /// For the event, if a device that plays makes room.
+    pub event: EventId,
 }
 
 /// How a login ended.
@@ -85,6 +95,8 @@ pub struct Session {
     pub made_at: DateTime<Utc>,
     /// Revocations that this put in force.
     pub revocations: Vec<Revocation>,
+    /// The ends of the user's log, if this appended to it.
+    pub log: Option<LogHead>,
 }
 
 impl Store {
@@ -152,6 +164,7 @@ impl Command for Login {
             device_version: 1,
             made_at: self.now,
             revocations: Vec::new(),
+            log: None,
         };
         match place {
             Place::Again(before) => self.sign_in_again(tx, &before, &mut session).await?,
@@ -265,6 +278,16 @@ impl Login {
         session: &mut Session,
     ) -> Result<(), Failed> {
         if let Some(id) = removed {
+            let issued = Issued {
+                user: session.user.id,
+                origin: None,
+                now: self.now,
+                event_id: self.ids.event,
+            };
+            let mut log = OpenLog::lock(tx, &issued).await?;
+            player_release(tx, &mut log, issued.user, id).await?;
+            let written = log.close(tx, ()).await?;
+            session.log = (!written.events.is_empty()).then_some(written.log);
             let made_at: DateTime<Utc> = on_tx!(tx, conn => sqlx::query_scalar(
                 "DELETE FROM devices WHERE id = $1 RETURNING refreshed_at")
                 .bind(id).fetch_one(conn).await?);

@@ -109,6 +109,7 @@ impl Command for Rotate {
             .await?
             .ok_or(StoreError::Corrupt("a device without its user"))?;
         Ok(RotateOutcome::Fresh(Box::new(Session {
+            log: None,
             user,
             device,
             user_version,

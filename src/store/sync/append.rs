@@ -81,12 +81,21 @@ impl<'c> OpenLog<'c> {
         tx: &mut Tx<'_>,
         issued: &'c Issued,
     ) -> Result<Self, Failed> {
+        let log = Self::try_lock(tx, issued).await?;
+        Ok(log.ok_or(StoreError::NoUser)?)
+    }
+
+    /// Locks the log of the user; `None` when there is none.
+    pub(in crate::store) async fn try_lock(
+        tx: &mut Tx<'_>,
+        issued: &'c Issued,
+    ) -> Result<Option<Self>, Failed> {
         let log = log_lock(tx, issued.user).await?;
-        Ok(Self {
+        Ok(log.map(|log| Self {
             issued,
-            log: log.ok_or(StoreError::NoUser)?,
+            log,
             events: Vec::new(),
-        })
+        }))
     }
 
     /// What the next event's `seq` will be: the version of what it changes.

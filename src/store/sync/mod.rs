@@ -106,7 +106,7 @@ impl Store {
 }
 
 /// `$1, $2 …` for `count` bound values from `$first` on.
-fn places(count: usize, first: usize) -> String {
+pub(super) fn places(count: usize, first: usize) -> String {
     let mut text = String::with_capacity(count * 5);
     for n in first..first + count {
         // Writing to a String cannot fail.
@@ -153,7 +153,7 @@ fn check_page(log: &LogHead, after: i64, limit: u32, events: &[Event]) -> Result
 }
 
 #[derive(sqlx::FromRow)]
-struct HeadRow {
+pub(super) struct HeadRow {
     user_id: UserId,
     epoch: Epoch,
     head_seq: i64,
@@ -161,7 +161,7 @@ struct HeadRow {
 }
 
 impl HeadRow {
-    fn head(&self) -> LogHead {
+    pub(super) fn head(&self) -> LogHead {
         LogHead {
             epoch: self.epoch,
             head_seq: self.head_seq,

@@ -104,6 +104,7 @@ const CASES: &[(C, &str)] = &[
         C::PlaylistEntryId,
         "INSERT INTO playlist_entries SELECT * FROM playlist_entries",
     ),
+    (C::PlayerUser, "INSERT INTO players SELECT * FROM players"),
     (
         C::IdempotencyKey,
         "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys",
@@ -122,6 +123,8 @@ const CASES: &[(C, &str)] = &[
     (C::ForeignKey, "UPDATE sync_events SET user_id = $z"),
     (C::ForeignKey, "UPDATE favorites SET user_id = $z"),
     (C::ForeignKey, "UPDATE plays SET user_id = $z"),
+    (C::ForeignKey, "UPDATE players SET user_id = $z"),
+    (C::ForeignKey, "UPDATE players SET active_device = $z"),
     (C::ForeignKey, "UPDATE histories SET user_id = $z"),
     (C::ForeignKey, "UPDATE playlists SET user_id = $z"),
     (
@@ -145,6 +148,7 @@ const ROWS: &str = "
     INSERT INTO histories VALUES ($a, $now);
     INSERT INTO playlists VALUES ($a, $a, 'n', NULL, FALSE, 1, 1, $now, $now, NULL);
     INSERT INTO playlist_entries VALUES ($a, $a, 's', 1, $now);
+    INSERT INTO players VALUES ($a, $a, 1, NULL, NULL);
     INSERT INTO idempotency_keys VALUES ($a, 'h', 'h', '{}', $now);";
 
 async fn every_constraint(bed: &Bed) {

@@ -299,10 +299,14 @@ async fn removal(bed: &Bed) {
     // By a clock that was set back an hour after the device had got its token.
     let now = t(5) - chrono::Duration::hours(1);
     let remove = async |user, device| {
-        bed.store
-            .device_remove(bed.soon(), user, device, now, life)
-            .await
-            .unwrap()
+        let issued = Issued {
+            user,
+            origin: None,
+            now,
+            event_id: EventId(bed.uuid()),
+        };
+        let removed = bed.store.device_remove(bed.soon(), issued, device, life);
+        removed.await.unwrap().map(|written| written.value)
     };
     assert_eq!(remove(UserId(bed.uuid()), s.device.id).await, None);
     assert_eq!(remove(s.user.id, DeviceId(bed.uuid())).await, None);

@@ -245,6 +245,7 @@ impl Bed {
             revocation_life: chrono::Duration::minutes(15),
             secrets: self.secrets.clone(),
             ids: LoginIds {
+                event: EventId(self.uuid()),
                 user: UserId(self.uuid()),
                 epoch: Epoch(self.uuid()),
                 device: DeviceId(self.uuid()),

@@ -7,8 +7,9 @@ use bytestring::ByteString;
 use crate::domain::{
     identity::ClientDeviceId,
     ids::{ConnId, DeviceId, Epoch},
+    library::PlayerSignal,
     sync::{
-        CloseCode, Cursor, Load, LogHead, Position, ResyncReason, ServerFrame, Signal, Window,
+        CloseCode, Cursor, Load, LogHead, Position, Ref, ResyncReason, ServerFrame, Signal, Window,
         WireEvent,
     },
 };
@@ -55,6 +56,21 @@ pub struct Attachment {
     pub token_until: Instant,
 }
 
+/// What a device says of the player.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PlayerAsk {
+    /// Its connection.
+    pub conn: ConnId,
+    /// The device.
+    pub from: ClientDeviceId,
+    /// As it came.
+    pub signal: Signal,
+    /// What it means.
+    pub meaning: PlayerSignal,
+    /// The frame's mark.
+    pub reference: Option<Ref>,
+}
+
 /// Something for the shell to do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Effect {
@@ -76,6 +92,8 @@ pub enum Effect {
     Relay(ClientDeviceId, Signal),
     /// Tell the user's sessions at other nodes which devices are attached here.
     Present(Vec<ClientDeviceId>),
+    /// A device says something of the player: answer with `pass` or `refuse`.
+    Player(Box<PlayerAsk>),
     /// A signal was not sent to a connection that does not take what it is sent.
     SignalDropped(ConnId),
 }

@@ -13,9 +13,9 @@ use super::{
         frame::{FrameErrorCode, Ref, ServerFrame},
         signal::{PresentDevice, Signal, SignalTo},
     },
-    Effect, SessionCore,
+    Effect, PlayerAsk, SessionCore,
 };
-use crate::domain::{identity::ClientDeviceId, ids::ConnId};
+use crate::domain::{identity::ClientDeviceId, ids::ConnId, library::PlayerSignal};
 
 /// Devices of the user at another node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -119,6 +119,55 @@ impl SessionCore {
             return self.error(conn, code, &detail, reference, effects);
         }
         let from = link.device_id.clone();
+        match PlayerSignal::parse(&signal) {
+            None => self.send_on(conn, from, signal, reference, effects),
+            Some(Ok(meaning)) => effects.push(Effect::Player(Box::new(PlayerAsk {
+                conn,
+                from,
+                signal,
+                meaning,
+                reference,
+            }))),
+            Some(Err(field)) => {
+                let code = FrameErrorCode::InvalidSignal;
+                self.error(conn, code, &field.to_string(), reference, effects);
+            }
+        }
+    }
+
+    /// A signal of [`Effect::Player`] goes to whom it now names.
+    #[must_use]
+    pub fn pass(&self, conn: ConnId, signal: Signal, reference: Option<Ref>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(link) = self.links.get(&conn) {
+            let from = link.device_id.clone();
+            self.send_on(conn, from, signal, reference, &mut effects);
+        }
+        effects
+    }
+
+    /// A signal of [`Effect::Player`] is not taken.
+    #[must_use]
+    pub fn refuse(
+        &self,
+        conn: ConnId,
+        code: FrameErrorCode,
+        detail: &str,
+        reference: Option<Ref>,
+    ) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.error(conn, code, detail, reference, &mut effects);
+        effects
+    }
+
+    fn send_on(
+        &self,
+        conn: ConnId,
+        from: ClientDeviceId,
+        signal: Signal,
+        reference: Option<Ref>,
+        effects: &mut Vec<Effect>,
+    ) {
         let here = self.deliver(&from, &signal, effects);
         let elsewhere = self.remote.values().any(|it| match &signal.to {
             SignalTo::All => !it.devices.is_empty(),

@@ -168,6 +168,11 @@ fn show_all(effects: Vec<Effect>) -> Vec<String> {
                 ));
             }
             Effect::Present(devices) => shown.push(format!("tell present {}", names(&devices))),
+            Effect::Player(ask) => shown.push(format!(
+                "{}: asks {}",
+                ask.conn.0.as_u128(),
+                ask.signal.name.as_str()
+            )),
             Effect::SignalDropped(c) => shown.push(format!("{}: signal dropped", c.0.as_u128())),
         }
     }
@@ -896,8 +901,8 @@ mod side {
     fn a_signal_goes_to_whom_it_names() {
         let mut it = three();
         let mut send = |frame| show_all(it.frame(start(), conn(1), frame));
-        let all = ["2: signal player.pause [1]", "3: signal player.pause [1]"];
-        assert_eq!(send(signal("all", "player.pause")), all);
+        let all = ["2: signal volume.set [1]", "3: signal volume.set [1]"];
+        assert_eq!(send(signal("all", "volume.set")), all);
         assert_eq!(send(signal("d3", "x")), ["3: signal x [1]"]);
         let mut it = three();
         let shown = show_all(it.frame(start(), conn(1), signal("d9", "x")));
