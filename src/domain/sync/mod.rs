@@ -17,6 +17,7 @@ macro_rules! planted {
     };
 }
 
+mod close;
 mod cursor;
 mod delivery;
 mod event;
@@ -28,11 +29,12 @@ mod retention;
 mod session;
 mod signal;
 
+pub use close::CloseCode;
 pub use delivery::{AckError, Delivery, Load, Window};
 pub use event::{AckToken, Cursor, Event, EventView, LogHead, Position, Seen, WireEvent};
 pub use flood::{Flood, FloodLimit, Verdict};
 pub use frame::{
-    BearerText, ClientFrame, CloseCode, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
+    BearerText, ClientFrame, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
 };
 pub use retention::{Ages, Retention};
 pub use session::{Attachment, Effect, LinkState, PlayerAsk, SessionConfig, SessionCore};

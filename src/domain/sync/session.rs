@@ -12,9 +12,10 @@ mod side;
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
+    close::CloseCode,
     delivery::{Delivery, Load},
     event::{Cursor, LogHead, Position, Seen, WireEvent},
-    frame::{ClientFrame, CloseCode, FrameErrorCode, ResyncReason, ServerFrame},
+    frame::{ClientFrame, FrameErrorCode, ResyncReason, ServerFrame},
 };
 use crate::domain::{
     few::Few,
