@@ -18,12 +18,13 @@ CREATE TABLE plays (
     CONSTRAINT plays_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
     CONSTRAINT plays_duration_check CHECK (duration >= 0)
 );
-CREATE INDEX plays_newest_idx ON plays (user_id, played_at, id);
+CREATE INDEX plays_newest_idx ON plays (user_id, played_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX plays_removed_idx ON plays (user_id, deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 -- One row for each user who ever cleared the history.
 CREATE TABLE histories (
     user_id    UUID        NOT NULL,
-    -- Plays that are not newer than this are gone, and ignored when they come late.
+    -- Plays that are not newer than this are ignored when they come late.
     cleared_at TIMESTAMPTZ NOT NULL,
     CONSTRAINT histories_pkey PRIMARY KEY (user_id),
     CONSTRAINT histories_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE

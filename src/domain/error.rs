@@ -81,6 +81,8 @@ codes! {
     DeviceNotFound = 404, "device_not_found", "The user has no such device";
     /// Never was a favorite of this user.
     FavoriteNotFound = 404, "favorite_not_found", "The user never had this favorite";
+    /// Never was in this user's history, or long ago.
+    PlayNotFound = 404, "play_not_found", "The user's history has no such play";
     /// The same `Idempotency-Key` came with another request.
     IdempotencyKeyReused = 422, "idempotency_key_reused", "The idempotency key was used for another request";
     /// The position lies beyond the log's head.
@@ -185,6 +187,7 @@ mod tests {
 409 device_limit_reached The user has no room for another device
 404 device_not_found The user has no such device
 404 favorite_not_found The user never had this favorite
+404 play_not_found The user's history has no such play
 422 idempotency_key_reused The idempotency key was used for another request
 422 ack_beyond_head The position is beyond the head of the log
 410 log_compacted The log no longer reaches back that far

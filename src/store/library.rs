@@ -1,6 +1,7 @@
 //! What users keep: favorites here, the rest in files of their own.
 
 mod change;
+mod history;
 mod player;
 mod snapshot;
 
@@ -9,6 +10,7 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use self::change::{Change, Put, Remove, Restore};
+pub use self::history::{HistoryAdd, HistoryClear, HistoryQuery, PlayRemoved};
 pub(super) use self::player::player_release;
 pub use self::{
     player::{ActivatePlayer, PlayerActivation},

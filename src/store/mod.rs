@@ -44,7 +44,8 @@ pub use identity::{
 };
 pub use keys::{KeysError, MasterKey};
 pub use library::{
-    ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, PlayerActivation, Snapshot,
+    ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd, HistoryClear,
+    HistoryQuery, PlayRemoved, PlayerActivation, Snapshot,
 };
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};

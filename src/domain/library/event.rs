@@ -150,10 +150,10 @@ pub struct HistoryTrimmed {
     pub version: i64,
 }
 
-/// The history up to a moment is gone.
+/// The history is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HistoryCleared {
-    /// Plays that are not newer than this are gone.
+    /// Plays that are not newer than this are ignored when they come late.
     #[serde(serialize_with = "crate::domain::time::serialize")]
     pub cleared_at: DateTime<Utc>,
     /// The `seq` of this event.

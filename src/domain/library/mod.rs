@@ -3,6 +3,7 @@
 mod cursor;
 mod event;
 mod favorite;
+mod history;
 mod play;
 mod player;
 mod playlist;
@@ -15,7 +16,11 @@ pub use event::{
     SongsRemoved, in_parts,
 };
 pub use favorite::{Favorite, FavoriteKey, FavoriteType, TargetId};
-pub use play::{HistoryPlace, Play};
+pub use history::{
+    Arrivals, IgnoredBecause, KnownPlay, MAX_PLAYS, MAX_REMOVED, PlayResult, PlayStatus,
+    REMOVED_FOR, Settled, cleared_at,
+};
+pub use play::{ArtistName, HistoryPlace, MAX_NEW_PLAYS, NewPlay, Play, SongName};
 pub use player::{
     Player, PlayerActivated, PlayerRefusal, PlayerSignal, Playing, Reported, Ruling, Transfer,
 };
