@@ -8,6 +8,7 @@ mod group;
 mod identity;
 mod keys;
 mod library;
+mod model;
 mod postgres;
 mod retention;
 mod rotation;
