@@ -32,6 +32,9 @@ pub enum Failure {
     /// The store failed at the commit.
     #[error("the store failed at the commit; the change may have happened")]
     OutcomeUnknown,
+    /// The caller's `Idempotency-Key` was used for something else; nothing was changed.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
     /// The user of the token is gone.
     #[error("there is no such user any more")]
     NoUser,
@@ -51,6 +54,7 @@ impl Failure {
             Self::Quarantined { .. } => ErrorCode::SessionQuarantined,
             Self::Unavailable => ErrorCode::StoreUnavailable,
             Self::OutcomeUnknown => ErrorCode::OutcomeUnknown,
+            Self::KeyReused => ErrorCode::IdempotencyKeyReused,
             Self::NoUser => ErrorCode::TokenRevoked,
             Self::Internal(_) => ErrorCode::Internal,
         }

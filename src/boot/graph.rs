@@ -95,6 +95,7 @@ pub(super) async fn start(
         draining: Arc::clone(&draining),
         config: session_config(settings, node_name(world)?),
         retention: retention(settings),
+        max_plays: settings.history.max_plays,
         idle: Duration::from_secs(settings.sync.idle_secs),
         access_life,
     };

@@ -27,7 +27,7 @@ use crate::{
         connection::Door,
         headers::Origins,
         health::{self, CheckState, Readiness},
-        identity, library,
+        history, identity, library,
         limit::{LimitConfig, Limits},
         openapi,
         places::Places,
@@ -149,6 +149,7 @@ pub(super) fn bind(
             .configure(library::routes)
             .configure(player::routes)
             .configure(snapshot::routes)
+            .configure(history::routes)
             .configure(identity::routes)
             .configure(openapi::routes)
     };

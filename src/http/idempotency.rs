@@ -30,23 +30,45 @@ impl<T: DeserializeOwned + 'static> FromRequest for Repeatable<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, ApiError>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let key = key(req).map(|key| {
-            key.map(|key| {
-                let asked = format!("{} {}\n", req.method(), req.path());
-                (Secrets::sha256(key), asked)
-            })
-        });
+        let key = named(req);
         let body = json::body(req, payload);
         Box::pin(async move {
             let (key, body) = (key?, body.await?);
-            let key = key.map(|(key_hash, asked)| IdempotencyKey {
-                key_hash,
-                asked_hash: Secrets::sha256_of(&[asked.as_bytes(), &body]),
-            });
+            let key = key.map(|named| named.with(&body));
             let body = parse_json(&body)?;
             Ok(Self { body, key })
         })
     }
+}
+
+/// What names a call without a body, if it may be repeated.
+///
+/// # Errors
+/// [`ApiError`] when the header is no key.
+pub(super) fn of_call(req: &HttpRequest) -> Result<Option<IdempotencyKey>, ApiError> {
+    Ok(named(req)?.map(|named| named.with(&[])))
+}
+
+/// A call that has a key, but for its body.
+struct Named {
+    key_hash: String,
+    asked: String,
+}
+
+impl Named {
+    fn with(self, body: &[u8]) -> IdempotencyKey {
+        IdempotencyKey {
+            key_hash: self.key_hash,
+            asked_hash: Secrets::sha256_of(&[self.asked.as_bytes(), body]),
+        }
+    }
+}
+
+fn named(req: &HttpRequest) -> Result<Option<Named>, ApiError> {
+    Ok(key(req)?.map(|key| Named {
+        key_hash: Secrets::sha256(key),
+        asked: format!("{} {}\n", req.method(), req.path()),
+    }))
 }
 
 /// What the caller named the call.

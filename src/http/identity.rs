@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use super::{
     client::ClientAddress,
     error::{self, ApiError},
+    etag,
     extract::{Actors, Authed, deadline, refuse_when_draining},
     idempotency,
     json::{Json, Path},
@@ -305,8 +306,10 @@ pub(super) async fn me(graph: Actors, Authed(caller): Authed) -> Result<HttpResp
 
 /// The user's devices.
 #[utoipa::path(get, path = "/v1/me/devices", tag = "me", security(("bearer" = [])),
-    responses((status = 200, description = "Oldest first", body = DeviceList)))]
+    responses((status = 200, description = "Oldest first", body = DeviceList, headers(("ETag" = String))),
+              (status = 304, description = "`If-None-Match` names what it would be")))]
 pub(super) async fn devices(
+    req: HttpRequest,
     graph: Actors,
     Authed(caller): Authed,
 ) -> Result<HttpResponse, ApiError> {
@@ -321,10 +324,8 @@ pub(super) async fn devices(
             device,
         })
         .collect();
-    Ok(HttpResponse::Ok().json(DeviceList {
-        items,
-        next_cursor: None,
-    }))
+    let next_cursor = None;
+    etag::tagged(&req, &DeviceList { items, next_cursor })
 }
 
 /// The path of a device.

@@ -11,6 +11,7 @@ pub mod etag;
 pub mod extract;
 pub mod headers;
 pub mod health;
+pub mod history;
 pub mod idempotency;
 pub mod identity;
 pub mod json;

@@ -16,7 +16,7 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{health, identity, library, player, snapshot, sync, ws};
+use super::{health, history, identity, library, player, snapshot, sync, ws};
 use crate::domain::{error::FieldError, library::SnapshotHead};
 
 /// Where the description is.
@@ -87,6 +87,10 @@ impl Modify for Security {
         player::get,
         player::transfer,
         snapshot::get,
+        history::list,
+        history::add,
+        history::remove,
+        history::clear,
         sync::presence,
         sync::changes,
         sync::ack,

@@ -27,7 +27,7 @@ pub use error::{Finding, Origin, Problem, ProblemKind, SettingsError};
 pub use reader::Effective;
 pub use secret::Secret;
 pub use sections::{
-    Admin, Auth, Database, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server, Sms,
+    Admin, Auth, Database, History, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server, Sms,
     SmsProvider, Sync, Synchronous,
 };
 pub use source::default_file;
@@ -84,6 +84,8 @@ pub struct Settings {
     pub sms: Sms,
     /// Sessions and sockets.
     pub sync: Sync,
+    /// What users played.
+    pub history: History,
     /// How much one caller may ask for.
     pub limits: Limits,
     /// The log.
@@ -155,6 +157,7 @@ impl Settings {
             auth: Auth::read(from),
             sms: Sms::read(from),
             sync: Sync::read(from),
+            history: History::read(from),
             limits: Limits::read(from),
             log: Log::read(from),
             redis: Redis::read(from),

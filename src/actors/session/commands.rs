@@ -27,12 +27,13 @@ use crate::{
         sync::{Event, Seen, WireEvent},
     },
     store::{
-        CursorAck, FavoriteCommand, Issued, NewTicket, RotateOutcome, Store, StoreError, Written,
+        CursorAck, FavoriteCommand, Issued, NewTicket, Once, RotateOutcome, Store, StoreError,
+        Written,
     },
     telemetry::metrics::Origin,
 };
 
-type Answer<T> = Reply<UserSession, Result<T, Failure>>;
+pub(super) type Answer<T> = Reply<UserSession, Result<T, Failure>>;
 
 impl UserSession {
     /// Runs `work` when it is its turn. Whoever asks calls [`Self::turn_over`] with what came of it.
@@ -133,6 +134,19 @@ impl UserSession {
         }
     }
 
+    /// The same for a command that may have run before; a key of something else is a failure.
+    pub(super) fn announce_once<T>(
+        &mut self,
+        asked_at: Instant,
+        once: Once<T>,
+        cx: &mut Cx<'_, Self>,
+    ) -> Result<Done<T>, Failure> {
+        match once {
+            Once::Ran(written) => Ok(self.announce(asked_at, written, cx)),
+            Once::Reused => Err(Failure::KeyReused),
+        }
+    }
+
     fn favorite_command(
         &self,
         key: FavoriteKey,
@@ -176,12 +190,12 @@ impl UserSession {
     /// What a command is issued with, now.
     pub(super) fn issued(
         &self,
-        origin: Option<ClientDeviceId>,
+        origin: impl Into<Option<ClientDeviceId>>,
         cx: &Cx<'_, Self>,
     ) -> Result<Issued, EntropyError> {
         Ok(Issued {
             user: self.user,
-            origin,
+            origin: origin.into(),
             now: cx.world.now(),
             event_id: EventId(cx.world.uuid()?),
         })

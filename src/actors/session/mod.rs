@@ -8,6 +8,7 @@
 mod commands;
 mod deliver;
 mod fifo;
+mod history;
 mod messages;
 mod nodes;
 mod player;
@@ -22,6 +23,7 @@ use std::{
 
 pub use crate::store::{PlayerActivation, Snapshot};
 use chrono::TimeDelta;
+pub use history::{AddPlays, ClearHistory, ListHistory, RemovePlay};
 pub use messages::{
     AckChanges, AckReply, Attach, AttachHinted, AttachRefused, AttachedTo, ChangesReply, Detached,
     Done, Drain, FellBack, Frame, GetPlayer, GetSnapshot, HeadHinted, HeadSeen, Heard, IssueTicket,
@@ -75,6 +77,8 @@ pub struct SessionParts {
     pub config: SessionConfig,
     /// How much of a log is kept: the janitor is told when one is much longer.
     pub retention: Retention,
+    /// Plays that a history has at most.
+    pub max_plays: u32,
     /// A session without device and work goes to rest after so long.
     pub idle: Duration,
     /// How long an access token holds.

@@ -23,7 +23,9 @@ use crate::{
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
 
 impl UserSession {
-    fn read<T: 'static>(work: impl Future<Output = Result<T, StoreError>> + 'static) -> Answer<T> {
+    pub(super) fn read<T: 'static>(
+        work: impl Future<Output = Result<T, StoreError>> + 'static,
+    ) -> Answer<T> {
         Reply::later(work, |_, result, _| result.map_err(Failure::from))
     }
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod auth;
 mod database;
+mod history;
 mod keys;
 mod limits;
 mod log;
@@ -14,6 +15,7 @@ mod sync;
 pub use admin::Admin;
 pub use auth::Auth;
 pub use database::{Database, Synchronous};
+pub use history::History;
 pub use keys::{Keys, MasterKey};
 pub use limits::Limits;
 pub use log::{Log, LogFormat};
