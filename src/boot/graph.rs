@@ -15,7 +15,10 @@ use crate::{
         Graph,
         identity::{LoginConfig, LoginDesks, LoginParts, Pulse, RevocationKeeper},
         inspector::{self, InspectorMetrics, InspectorParts, Inspectors},
-        janitor::{JanitorMetrics, JanitorParts, SyncLogJanitor},
+        janitor::{
+            HistoryJanitor, HistoryJanitorMetrics, HistoryJanitorParts, JanitorMetrics,
+            JanitorParts, SyncLogJanitor,
+        },
         kernel::{Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles},
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
@@ -42,6 +45,9 @@ const ROOT: Place = Place {
 
 /// Frames that a connection may have left unread before signals to it are dropped.
 const SIDE_FRAMES: usize = 64;
+
+/// The time between two looks of daily jobs at the clock.
+const CLOCK_PERIOD: Duration = Duration::from_secs(5);
 
 /// Where the development SMS provider writes.
 pub(super) fn sms_log(settings: &Settings) -> PathBuf {
@@ -83,6 +89,7 @@ pub(super) async fn start(
     };
     let cursors = kernel.start(ROOT, move || CursorKeeper::new(keeper.clone()));
     let janitor = start_janitor(&kernel, settings, metrics, store);
+    let histories = start_history_janitor(&kernel, settings, metrics, store);
     let parts = SessionParts {
         store: store.clone(),
         cursors: cursors.clone(),
@@ -143,6 +150,7 @@ pub(super) async fn start(
     directory.add(sessions.clone());
     directory.add(login.all());
     add_roots(&directory, &cursors, &heads, &revoked, &janitor);
+    directory.add(Singles::one(&histories));
     let inspectors = start_inspector(kernel, metrics, &directory);
     Ok(Graph {
         directory,
@@ -215,6 +223,22 @@ fn start_janitor(
         period: Duration::from_millis(settings.sync.trim_interval_ms),
     };
     kernel.start(ROOT, move || SyncLogJanitor::new(parts.clone()))
+}
+
+fn start_history_janitor(
+    kernel: &Kernel,
+    settings: &Settings,
+    metrics: &Metrics,
+    store: &Store,
+) -> Handle<HistoryJanitor> {
+    let parts = HistoryJanitorParts {
+        store: store.clone(),
+        metrics: metrics.register(HistoryJanitorMetrics::register),
+        daily: settings.history.cleanup,
+        keep: settings.history.max_plays,
+        period: CLOCK_PERIOD,
+    };
+    kernel.start(ROOT, move || HistoryJanitor::new(parts.clone()))
 }
 
 fn add_roots(

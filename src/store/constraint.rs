@@ -96,6 +96,9 @@ constraints! {
     /// One answer a key of its owner.
     IdempotencyKey = "idempotency_keys_pkey",
         Report::Columns("idempotency_keys.owner, idempotency_keys.key_hash");
+    /// One run a moment of a job.
+    JanitorRun = "janitor_runs_pkey",
+        Report::Columns("janitor_runs.job, janitor_runs.due_at");
     /// The one row's id.
     SchemaSupportId = "schema_support_pkey", Report::Columns("schema_support.id");
     /// One row.

@@ -10,7 +10,9 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use self::change::{Change, Put, Remove, Restore};
-pub use self::history::{HistoryAdd, HistoryClear, HistoryQuery, PlayRemoved};
+pub use self::history::{
+    HistoryAdd, HistoryClear, HistoryQuery, HistoryTrim, HistoryTrimPage, PlayRemoved,
+};
 pub(super) use self::player::player_release;
 pub use self::{
     player::{ActivatePlayer, PlayerActivation},

@@ -11,6 +11,7 @@ mod error;
 mod group;
 mod idempotency;
 mod identity;
+mod janitor;
 mod keys;
 mod library;
 mod lock;
@@ -42,10 +43,11 @@ pub use identity::{
     Login, LoginIds, LoginOutcome, NewSmsCode, NewTicket, Rotate, RotateOutcome, Session,
     SmsCodePut,
 };
+pub use janitor::{Claim, DueJob, Progress, Removed};
 pub use keys::{KeysError, MasterKey};
 pub use library::{
     ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd, HistoryClear,
-    HistoryQuery, PlayRemoved, PlayerActivation, Snapshot,
+    HistoryQuery, HistoryTrim, HistoryTrimPage, PlayRemoved, PlayerActivation, Snapshot,
 };
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};

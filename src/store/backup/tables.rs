@@ -20,7 +20,7 @@ pub(super) enum Part {
 }
 
 /// Every table of ours, parents before children.
-pub(super) const TABLES: [(&str, Part); 16] = [
+pub(super) const TABLES: &[(&str, Part)] = &[
     ("secret_keys", Part::Rows),
     ("users", Part::Rows),
     ("user_logs", Part::Rows),
@@ -33,6 +33,7 @@ pub(super) const TABLES: [(&str, Part); 16] = [
     ("playlists", Part::Rows),
     ("playlist_entries", Part::Rows),
     ("idempotency_keys", Part::Rows),
+    ("janitor_runs", Part::Rows),
     ("sms_codes", Part::Rows),
     ("revocations", Part::Rows),
     ("sync_tickets", Part::Over),

@@ -110,6 +110,10 @@ const CASES: &[(C, &str)] = &[
         "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys",
     ),
     (
+        C::JanitorRun,
+        "INSERT INTO janitor_runs SELECT * FROM janitor_runs",
+    ),
+    (
         C::SchemaSupportId,
         "INSERT INTO schema_support VALUES (1, 1)",
     ),
@@ -149,7 +153,8 @@ const ROWS: &str = "
     INSERT INTO playlists VALUES ($a, $a, 'n', NULL, FALSE, 1, 1, $now, $now, NULL);
     INSERT INTO playlist_entries VALUES ($a, $a, 's', 1, $now);
     INSERT INTO players VALUES ($a, $a, 1, NULL, NULL);
-    INSERT INTO idempotency_keys VALUES ($a, 'h', 'h', '{}', $now);";
+    INSERT INTO idempotency_keys VALUES ($a, 'h', 'h', '{}', $now);
+    INSERT INTO janitor_runs VALUES ('j', $now, $now, $now, NULL, '{}', NULL);";
 
 async fn every_constraint(bed: &Bed) {
     let (open, close) = match bed.store.engine() {

@@ -5,6 +5,7 @@
 
 mod constraints;
 mod group;
+mod history;
 mod identity;
 mod keys;
 mod library;
