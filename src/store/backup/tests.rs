@@ -375,7 +375,7 @@ async fn rows_come_back_exactly(bed: &Bed) {
 
 async fn older_schemas_are_brought_up(bed: &Bed) {
     // The first three made the tables; backups came later, but may come from any of them.
-    for schema in 3..=migrate::newest() {
+    for schema in (3..=migrate::newest()).filter(|n| migrate::knows(*n)) {
         let mut content = Draw::new().content(schema, tables_of(schema).await, 2);
         let done = restored(bed, &content).await.unwrap();
         assert_eq!(done.summary.header.schema, schema);

@@ -287,6 +287,20 @@ impl Bed {
         }
     }
 
+    /// Gives the user the first `n` of some plays.
+    pub(crate) async fn plays(&self, user: UserId, n: i64) {
+        self.added(self.add(user, t(600), history::plays(0..n)))
+            .await;
+    }
+
+    pub(crate) async fn count_of_plays(&self) -> i64 {
+        self.count("SELECT count(*) FROM plays").await
+    }
+
+    pub(crate) async fn count_of_runs(&self) -> i64 {
+        self.count("SELECT count(*) FROM janitor_runs").await
+    }
+
     /// Puts `n` favorites, each an event.
     pub(crate) async fn favorites(&self, user: UserId, n: i64) {
         for i in 0..n {

@@ -8,14 +8,18 @@
 //! harm. Nobody asks it anything, and the node serves without it. What it changes is in the users' logs:
 //! devices hear of it by the next look at the logs' heads.
 
+mod metrics;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
+pub use self::metrics::HistoryJanitorMetrics;
 use crate::{
     actors::kernel::{Cx, Public, Unit, view},
     domain::{
@@ -27,52 +31,10 @@ use crate::{
         Claim, DueJob, HistoryTrim, HistoryTrimPage, Issued, Progress, Removed, Store, StoreError,
         Written,
     },
-    telemetry::metrics::Counters,
 };
 
 /// The job's name in the table of runs.
 const JOB: &str = "history";
-
-/// What the janitor counts.
-#[derive(Debug, Clone)]
-pub struct HistoryJanitorMetrics {
-    runs: Counter,
-    failures: Counter,
-    plays: Counter,
-    removed_plays: Counter,
-    idempotency_keys: Counter,
-}
-
-impl HistoryJanitorMetrics {
-    /// Makes the families and registers them.
-    pub fn register(registry: &mut Registry) -> Self {
-        let removed = Counters::register(
-            registry,
-            "history_cleanup_removed",
-            "What the daily clean-up removed on this node",
-            "what",
-            ["plays", "removed_plays", "idempotency_keys"],
-        );
-        let it = Self {
-            runs: Counter::default(),
-            failures: Counter::default(),
-            plays: removed.of("plays"),
-            removed_plays: removed.of("removed_plays"),
-            idempotency_keys: removed.of("idempotency_keys"),
-        };
-        registry.register(
-            "history_cleanup_runs",
-            "Daily clean-ups that this node ended",
-            it.runs.clone(),
-        );
-        registry.register(
-            "history_cleanup_failures",
-            "Steps of the daily clean-up that failed",
-            it.failures.clone(),
-        );
-        it
-    }
-}
 
 /// What the janitor works with.
 #[derive(Debug, Clone)]
