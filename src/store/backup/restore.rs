@@ -270,7 +270,7 @@ async fn make_room(tx: &mut Tx<'_>, replace: bool) -> Result<(), BackupError> {
         return Err(BackupError::SchemaTooNew { needs, knows });
     }
     let mut there = Vec::new();
-    for name in TABLES.map(|(name, _)| name).into_iter().chain([MIGRATIONS]) {
+    for name in TABLES.iter().map(|(name, _)| *name).chain([MIGRATIONS]) {
         if exists(tx, name).await.map_err(broken())? {
             there.push(name);
         }
