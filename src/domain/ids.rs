@@ -54,6 +54,14 @@ ids! {
     UserId,
 }
 
+impl EntryId {
+    /// The id of the entry that is `n` after the one of this id: those that one command makes.
+    #[must_use]
+    pub const fn after(self, n: u32) -> Self {
+        Self(Uuid::from_u128(self.0.as_u128().wrapping_add(n as u128)))
+    }
+}
+
 impl EventId {
     /// The id of the event that is `n` after the one of this id. A command that may run again draws
     /// one id beforehand, and does not know yet how many events it makes.

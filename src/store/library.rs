@@ -3,6 +3,7 @@
 mod change;
 mod history;
 mod player;
+mod playlists;
 mod snapshot;
 
 use std::time::Instant;
@@ -23,6 +24,9 @@ use crate::domain::{
     identity::ClientDeviceId,
     ids::{EventId, FavoriteId, UserId},
     library::{Favorite, FavoriteKey, FavoriteType, TargetId},
+};
+pub use playlists::{
+    NewSongs, PlaylistCommand, PlaylistOutcome, PlaylistQuery, SongPage, SongQuery, SongsPut,
 };
 
 /// A change of one favorite.

@@ -47,7 +47,8 @@ pub use janitor::{Claim, DueJob, Progress, Removed};
 pub use keys::{KeysError, MasterKey};
 pub use library::{
     ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd, HistoryClear,
-    HistoryQuery, HistoryTrim, HistoryTrimPage, PlayRemoved, PlayerActivation, Snapshot,
+    HistoryQuery, HistoryTrim, HistoryTrimPage, NewSongs, PlayRemoved, PlayerActivation,
+    PlaylistCommand, PlaylistOutcome, PlaylistQuery, Snapshot, SongPage, SongQuery, SongsPut,
 };
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};

@@ -4,9 +4,13 @@ mod cursor;
 mod event;
 mod favorite;
 mod history;
+mod order;
 mod play;
 mod player;
 mod playlist;
+mod playlist_cursor;
+mod playlist_edit;
+mod published;
 mod snapshot;
 
 pub use cursor::FavoriteCursor;
@@ -20,9 +24,16 @@ pub use history::{
     Arrivals, IgnoredBecause, KnownPlay, MAX_PLAYS, MAX_REMOVED, PlayResult, PlayStatus,
     REMOVED_FOR, Settled, cleared_at,
 };
+pub use order::{Around, LEAST, MOST, Room, make_room};
 pub use play::{ArtistName, HistoryPlace, MAX_NEW_PLAYS, NewPlay, Play, SongName};
 pub use player::{
     Player, PlayerActivated, PlayerRefusal, PlayerSignal, Playing, Reported, Ruling, Transfer,
 };
 pub use playlist::{Entry, Playlist};
-pub use snapshot::{Entries, HistoryState, SnapshotEnd, SnapshotHead, SnapshotLine};
+pub use playlist_cursor::{PlaylistCursor, SongCursor};
+pub use playlist_edit::{
+    CoverUrl, Entries, Expected, MAX_AT_ONCE, MAX_DELETED, MAX_PLAYLISTS, MAX_SONGS, MOST_TOLD,
+    NewPlaylist, Place, PlaylistName, PlaylistRefusal, PlaylistUpdate, Songs, given,
+};
+pub use published::{Bounds, Look, Published};
+pub use snapshot::{HistoryState, SnapshotEnd, SnapshotEntries, SnapshotHead, SnapshotLine};

@@ -35,7 +35,7 @@ pub enum SnapshotLine {
     /// A playlist in force. Its songs follow.
     Playlist(Playlist),
     /// Songs of a playlist, behind those of the line before.
-    Entries(Entries),
+    Entries(SnapshotEntries),
     /// What plays, and where.
     Player(Player),
     /// The last line: without it the snapshot was cut off, and nothing of it counts.
@@ -52,7 +52,7 @@ pub struct HistoryState {
 
 /// Songs of a playlist.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Entries {
+pub struct SnapshotEntries {
     /// Which.
     pub playlist_id: PlaylistId,
     /// In order.

@@ -21,8 +21,8 @@ use crate::{
     domain::{
         ids::{EntryId, PlayId, PlaylistId, UserId},
         library::{
-            Entries, Entry, HistoryState, Play, Playlist, SnapshotEnd, SnapshotHead, SnapshotLine,
-            TargetId,
+            Entry, HistoryState, Play, Playlist, SnapshotEnd, SnapshotEntries, SnapshotHead,
+            SnapshotLine, TargetId,
         },
     },
     store::{
@@ -276,7 +276,7 @@ impl Run {
                     if entries.is_empty() {
                         break;
                     }
-                    let entries = Entries {
+                    let entries = SnapshotEntries {
                         playlist_id: id,
                         entries,
                     };

@@ -127,9 +127,18 @@ pub(super) fn rows(count: usize, width: usize) -> String {
 }
 
 /// `all` in pieces of 64, 32, 16 … 1: few lengths, so that the statements for them stay prepared.
-pub(super) fn pieces<T>(mut all: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn pieces<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
+    pieces_up_to(6, all)
+}
+
+/// The same up to 512, for rows that come by the thousand.
+pub(super) fn large_pieces<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
+    pieces_up_to(9, all)
+}
+
+fn pieces_up_to<T>(most: u32, mut all: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let length = 1 << all.len().checked_ilog2()?.min(6);
+        let length = 1 << all.len().checked_ilog2()?.min(most);
         let (piece, rest) = all.split_at(length);
         all = rest;
         Some(piece)

@@ -1,0 +1,118 @@
+//! Places in lists of playlists and of their songs, as clients carry them from page to page.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::playlist::Playlist;
+use crate::domain::ids::PlaylistId;
+
+/// A place in a user's playlists, the newest of which come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlaylistCursor {
+    /// When the last playlist of the page was made.
+    pub created_at: DateTime<Utc>,
+    /// Which it is, among those of the same time.
+    pub id: PlaylistId,
+}
+
+impl PlaylistCursor {
+    /// The page after `playlist`.
+    #[must_use]
+    pub const fn after(playlist: &Playlist) -> Self {
+        Self {
+            created_at: playlist.created_at,
+            id: playlist.id,
+        }
+    }
+
+    /// 32 characters of base64url.
+    #[must_use]
+    pub fn encode(self) -> String {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.created_at.timestamp_micros().to_be_bytes());
+        bytes[8..].copy_from_slice(self.id.0.as_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads what [`Self::encode`] made; `None` for anything else.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Self> {
+        let bytes: [u8; 24] = decode(text)?;
+        let micros = not_negative(&bytes[..8])?;
+        Some(Self {
+            created_at: DateTime::from_timestamp_micros(micros)?,
+            id: PlaylistId(Uuid::from_slice(&bytes[8..]).ok()?),
+        })
+    }
+}
+
+/// A place in the songs of one version of a playlist: in another version it may be anywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SongCursor {
+    /// The playlist's version when the page was read.
+    pub version: i64,
+    /// The rank of the last entry of the page.
+    pub rank: i64,
+}
+
+impl SongCursor {
+    /// 22 characters of base64url.
+    #[must_use]
+    pub fn encode(self) -> String {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.version.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.rank.to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// Reads what [`Self::encode`] made; `None` for anything else.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Self> {
+        let bytes: [u8; 16] = decode(text)?;
+        Some(Self {
+            version: not_negative(&bytes[..8])?,
+            rank: not_negative(&bytes[8..])?,
+        })
+    }
+}
+
+/// Long texts are not looked at.
+fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() > 2 * N {
+        return None;
+    }
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
+}
+
+/// Nothing that was ever encoded is; a database would not take every such number as a time.
+fn not_negative(bytes: &[u8]) -> Option<i64> {
+    let number = i64::from_be_bytes(bytes.try_into().ok()?);
+    (number >= 0).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn cursors_come_back(micros in 0_i64..4_102_444_800_000_000, id: u128, rank in 0..i64::MAX) {
+            let cursor = PlaylistCursor {
+                created_at: DateTime::from_timestamp_micros(micros).unwrap(),
+                id: PlaylistId(Uuid::from_u128(id)),
+            };
+            prop_assert_eq!(PlaylistCursor::decode(&cursor.encode()), Some(cursor));
+            let cursor = SongCursor { version: micros, rank };
+            prop_assert_eq!(SongCursor::decode(&cursor.encode()), Some(cursor));
+        }
+
+        #[test]
+        fn any_cursor_is_read_without_harm(text in "\\PC{0,64}") {
+            let _ = PlaylistCursor::decode(&text);
+            let _ = SongCursor::decode(&text);
+        }
+    }
+}
