@@ -9,6 +9,7 @@ pub mod identity;
 pub mod inspector;
 pub mod janitor;
 pub mod kernel;
+pub mod library;
 pub mod session;
 pub mod sync;
 
@@ -53,6 +54,8 @@ pub struct Graph {
     pub inspectors: inspector::Inspectors,
     /// The way to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
+    /// Public playlists, for everybody.
+    pub public: Handle<library::PublicPlaylists>,
     pub(crate) cursors: Handle<CursorKeeper>,
     pub(crate) heads: Handle<HeadWatcher>,
     pub(crate) revoked: Handle<identity::RevocationKeeper>,

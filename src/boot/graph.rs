@@ -20,6 +20,7 @@ use crate::{
             JanitorParts, SyncLogJanitor,
         },
         kernel::{Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles},
+        library::{PublicMetrics, PublicPlaylists},
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
     },
@@ -90,10 +91,12 @@ pub(super) async fn start(
     let cursors = kernel.start(ROOT, move || CursorKeeper::new(keeper.clone()));
     let janitor = start_janitor(&kernel, settings, metrics, store);
     let histories = start_history_janitor(&kernel, settings, metrics, store);
+    let public = start_public(&kernel, metrics, store);
     let parts = SessionParts {
         store: store.clone(),
         cursors: cursors.clone(),
         janitor: janitor.clone(),
+        public: public.clone(),
         attached: Arc::clone(&attached),
         revocations: Arc::clone(&revocations),
         secrets: Arc::clone(&secrets),
@@ -151,6 +154,7 @@ pub(super) async fn start(
     directory.add(login.all());
     add_roots(&directory, &cursors, &heads, &revoked, &janitor);
     directory.add(Singles::one(&histories));
+    directory.add(Singles::one(&public));
     let inspectors = start_inspector(kernel, metrics, &directory);
     Ok(Graph {
         directory,
@@ -163,6 +167,7 @@ pub(super) async fn start(
         pulse,
         draining,
         hints,
+        public,
         cursors,
         heads,
         revoked,
@@ -239,6 +244,21 @@ fn start_history_janitor(
         period: CLOCK_PERIOD,
     };
     kernel.start(ROOT, move || HistoryJanitor::new(parts.clone()))
+}
+
+/// Asked by everybody who has a link.
+fn start_public(kernel: &Kernel, metrics: &Metrics, store: &Store) -> Handle<PublicPlaylists> {
+    let place = Place {
+        caps: Caps {
+            commands: 1,
+            reads: 1024,
+        },
+        policy: RestartPolicy::ROOT,
+    };
+    let (store, counted) = (store.clone(), metrics.register(PublicMetrics::register));
+    kernel.start(place, move || {
+        PublicPlaylists::new(store.clone(), counted.clone())
+    })
 }
 
 fn add_roots(

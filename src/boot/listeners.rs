@@ -31,7 +31,7 @@ use crate::{
         limit::{LimitConfig, Limits},
         openapi,
         places::Places,
-        player, snapshot,
+        player, playlists, public_playlists, snapshot,
         socket::{ConnectionGate, Connections, SocketParts},
         stack::{self, Surface},
         sync,
@@ -146,6 +146,8 @@ pub(super) fn bind(
             .configure(health::routes)
             .configure(sync::routes)
             .configure(ws::routes)
+            .configure(playlists::routes)
+            .configure(public_playlists::routes)
             .configure(library::routes)
             .configure(player::routes)
             .configure(snapshot::routes)

@@ -83,6 +83,18 @@ codes! {
     FavoriteNotFound = 404, "favorite_not_found", "The user never had this favorite";
     /// Never was in this user's history, or long ago.
     PlayNotFound = 404, "play_not_found", "The user's history has no such play";
+    /// No such playlist of this user, or it is not public.
+    PlaylistNotFound = 404, "playlist_not_found", "There is no such playlist";
+    /// The playlist has no such entry.
+    EntryNotFound = 404, "entry_not_found", "The playlist has no such entry";
+    /// The user has as many playlists as allowed.
+    PlaylistLimitReached = 409, "playlist_limit_reached", "The user has no room for another playlist";
+    /// The playlist would have more songs than allowed.
+    PlaylistFull = 409, "playlist_full", "The playlist has no room for so many songs";
+    /// An order of a playlist names not every entry.
+    OrderIncomplete = 409, "order_incomplete", "The new order leaves out entries of the playlist";
+    /// `If-Match` names another version.
+    PreconditionFailed = 412, "precondition_failed", "The playlist has another version than expected";
     /// The same `Idempotency-Key` came with another request.
     IdempotencyKeyReused = 422, "idempotency_key_reused", "The idempotency key was used for another request";
     /// The position lies beyond the log's head.
@@ -188,6 +200,12 @@ mod tests {
 404 device_not_found The user has no such device
 404 favorite_not_found The user never had this favorite
 404 play_not_found The user's history has no such play
+404 playlist_not_found There is no such playlist
+404 entry_not_found The playlist has no such entry
+409 playlist_limit_reached The user has no room for another playlist
+409 playlist_full The playlist has no room for so many songs
+409 order_incomplete The new order leaves out entries of the playlist
+412 precondition_failed The playlist has another version than expected
 422 idempotency_key_reused The idempotency key was used for another request
 422 ack_beyond_head The position is beyond the head of the log
 410 log_compacted The log no longer reaches back that far

@@ -1,14 +1,22 @@
-//! Answers that a client may have already: a tag of what they say, and `304` when it has not changed.
+//! Answers that a client may have already: a tag of what they say, and `304` when it has not changed; and
+//! changes of what a client knows: `If-Match`.
+
+use std::future::{Ready, ready};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::header::{self, ETag, EntityTag, Header as _, IfNoneMatch},
+    FromRequest, HttpRequest, HttpResponse,
+    dev::Payload,
+    http::header::{self, ETag, EntityTag, Header as _, HeaderValue, IfNoneMatch},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::error::ApiError;
+use crate::domain::{
+    error::{ErrorCode, FieldError},
+    library::Expected,
+};
 
 /// Only the user's own client may keep it, and asks each time whether it changed.
 const PRIVATE: &str = "private, no-cache";
@@ -34,10 +42,7 @@ pub fn tagged_for<T: Serialize>(
     let digest = Sha256::digest(&text);
     // Weak: the same answer may be sent compressed.
     let tag = EntityTag::new_weak(URL_SAFE_NO_PAD.encode(&digest[..16]));
-    let known = IfNoneMatch::parse(req).is_ok_and(|asked| match asked {
-        IfNoneMatch::Any => true,
-        IfNoneMatch::Items(tags) => tags.iter().any(|it| it.weak_eq(&tag)),
-    });
+    let known = is_known(req, &tag);
     let mut answer = if known {
         HttpResponse::NotModified()
     } else {
@@ -51,4 +56,100 @@ pub fn tagged_for<T: Serialize>(
     } else {
         answer.content_type("application/json").body(text)
     })
+}
+
+/// The tag of what has a version.
+#[must_use]
+pub fn of_version(version: i64) -> ETag {
+    ETag(EntityTag::new_strong(version.to_string()))
+}
+
+/// `body`, which is of that version, with its tag; `304` without it when the client named the tag.
+pub fn versioned<T: Serialize>(req: &HttpRequest, version: i64, body: &T) -> HttpResponse {
+    let tag = of_version(version);
+    let known = is_known(req, &tag);
+    let mut answer = if known {
+        HttpResponse::NotModified()
+    } else {
+        HttpResponse::Ok()
+    };
+    answer
+        .insert_header(tag)
+        .insert_header((header::CACHE_CONTROL, PRIVATE));
+    if known {
+        answer.finish()
+    } else {
+        answer.json(body)
+    }
+}
+
+fn is_known(req: &HttpRequest, tag: &EntityTag) -> bool {
+    IfNoneMatch::parse(req).is_ok_and(|asked| match asked {
+        IfNoneMatch::Any => true,
+        IfNoneMatch::Items(tags) => tags.iter().any(|it| it.weak_eq(tag)),
+    })
+}
+
+/// The versions that `If-Match` names, if it is there; an extractor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(pub Option<Expected>);
+
+impl FromRequest for IfMatch {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let lines = req.headers().get_all(header::IF_MATCH);
+        ready(expected(lines).map(Self).ok_or_else(|| {
+            ApiError::new(ErrorCode::InvalidHeader).field(FieldError::new(
+                "If-Match",
+                "* or tags in quotes, such as \"17\"",
+            ))
+        }))
+    }
+}
+
+/// None: it cannot be read.
+#[expect(clippy::option_option, reason = "unreadable, not there, there")]
+fn expected<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Option<Expected>> {
+    let mut versions: Option<Vec<i64>> = None;
+    for line in lines {
+        let line = line.to_str().ok()?.trim();
+        if line == "*" {
+            return Some(Some(Expected::Any));
+        }
+        for tag in line.split(',').map(str::trim) {
+            // A proxy that compresses makes a tag weak. A version is what it is all the same.
+            let tag = tag.strip_prefix("W/").unwrap_or(tag);
+            let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
+            // What is no version is the tag of something else.
+            versions.get_or_insert_default().extend(tag.parse::<i64>());
+        }
+    }
+    Some(versions.map(Expected::Versions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn if_match_is_read() {
+        let read = |lines: &[&'static str]| {
+            let lines: Vec<_> = lines
+                .iter()
+                .map(|it| HeaderValue::from_static(it))
+                .collect();
+            expected(lines.iter())
+        };
+        let versions = |all: &[i64]| Some(Some(Expected::Versions(all.to_vec())));
+        assert_eq!(read(&[]), Some(None));
+        assert_eq!(read(&[" * "]), Some(Some(Expected::Any)));
+        assert_eq!(read(&["\"17\""]), versions(&[17]));
+        assert_eq!(read(&["W/\"17\" , \"18\"", "\"x\""]), versions(&[17, 18]));
+        assert_eq!(read(&["\"\""]), versions(&[]));
+        for bad in ["17", "", "\"17", "\"1\",", "\"1\" \"2\",3"] {
+            assert_eq!(read(&[bad]), None, "{bad}");
+        }
+    }
 }

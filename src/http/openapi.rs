@@ -16,7 +16,10 @@ use utoipa::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{health, history, identity, library, player, snapshot, sync, ws};
+use super::{
+    health, history, identity, library, player, playlist_songs, playlists, public_playlists,
+    snapshot, sync, ws,
+};
 use crate::domain::{error::FieldError, library::SnapshotHead};
 
 /// Where the description is.
@@ -91,6 +94,19 @@ impl Modify for Security {
         history::add,
         history::remove,
         history::clear,
+        playlists::create,
+        playlists::playlists,
+        playlists::playlist,
+        playlists::update,
+        playlists::delete,
+        playlists::restore_playlist,
+        playlist_songs::songs,
+        playlist_songs::add_songs,
+        playlist_songs::replace_songs,
+        playlist_songs::remove_songs,
+        playlist_songs::move_songs,
+        public_playlists::public_playlist,
+        public_playlists::public_songs,
         sync::presence,
         sync::changes,
         sync::ack,

@@ -25,9 +25,7 @@ use crate::domain::{
     ids::{EventId, FavoriteId, UserId},
     library::{Favorite, FavoriteKey, FavoriteType, TargetId},
 };
-pub use playlists::{
-    NewSongs, PlaylistCommand, PlaylistOutcome, PlaylistQuery, SongPage, SongQuery, SongsPut,
-};
+pub use playlists::{NewSongs, PlaylistCommand, PlaylistOutcome, PlaylistQuery, SongQuery};
 
 /// A change of one favorite.
 #[derive(Debug, Clone)]

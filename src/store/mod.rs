@@ -48,7 +48,7 @@ pub use keys::{KeysError, MasterKey};
 pub use library::{
     ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd, HistoryClear,
     HistoryQuery, HistoryTrim, HistoryTrimPage, NewSongs, PlayRemoved, PlayerActivation,
-    PlaylistCommand, PlaylistOutcome, PlaylistQuery, Snapshot, SongPage, SongQuery, SongsPut,
+    PlaylistCommand, PlaylistOutcome, PlaylistQuery, Snapshot, SongQuery,
 };
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};

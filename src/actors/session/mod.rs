@@ -12,6 +12,8 @@ mod history;
 mod messages;
 mod nodes;
 mod player;
+mod playlist_messages;
+mod playlists;
 mod reads;
 mod socket;
 mod view;
@@ -32,6 +34,11 @@ pub use messages::{
     ToDevice, TransferPlayer,
 };
 pub use nodes::FromNode;
+pub use playlist_messages::{
+    AddSongs, CreatePlaylist, DeletePlaylist, Keyed, ListPlaylists, MoveSongs, OrderSongs,
+    PlaylistTarget, ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist,
+    UpdatePlaylist,
+};
 
 use super::{
     janitor::SyncLogJanitor,
@@ -39,6 +46,7 @@ use super::{
         Caps, Cx, Deadline, Halt, Handle, Kernel, Outlet, Place, Registry, Reply, RestartPolicy,
         Timer, Unit,
     },
+    library::PublicPlaylists,
     sync::{Attached, CursorKeeper, Owed},
 };
 use crate::{
@@ -65,6 +73,7 @@ pub struct SessionParts {
     pub(crate) store: Store,
     pub(crate) cursors: Handle<CursorKeeper>,
     pub(crate) janitor: Handle<SyncLogJanitor>,
+    pub(crate) public: Handle<PublicPlaylists>,
     pub(crate) attached: Arc<Attached>,
     pub(crate) revocations: Arc<RevocationSet>,
     pub(crate) secrets: Arc<Secrets>,

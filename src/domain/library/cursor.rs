@@ -59,14 +59,14 @@ impl HistoryPlace {
     }
 }
 
-fn encode(at: DateTime<Utc>, id: Uuid) -> String {
+pub(super) fn encode(at: DateTime<Utc>, id: Uuid) -> String {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&at.timestamp_micros().to_be_bytes());
     bytes[8..].copy_from_slice(id.as_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn decode(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
+pub(super) fn decode(text: &str) -> Option<(DateTime<Utc>, Uuid)> {
     if text.len() != 32 {
         return None;
     }

@@ -29,7 +29,7 @@ pub use play::{ArtistName, HistoryPlace, MAX_NEW_PLAYS, NewPlay, Play, SongName}
 pub use player::{
     Player, PlayerActivated, PlayerRefusal, PlayerSignal, Playing, Reported, Ruling, Transfer,
 };
-pub use playlist::{Entry, Playlist};
+pub use playlist::{Entry, Playlist, PublicPlaylist, SongPage, SongsPut};
 pub use playlist_cursor::{PlaylistCursor, SongCursor};
 pub use playlist_edit::{
     CoverUrl, Entries, Expected, MAX_AT_ONCE, MAX_DELETED, MAX_PLAYLISTS, MAX_SONGS, MOST_TOLD,

@@ -87,9 +87,10 @@ fn nearest(ranks: &[i64], is_all: bool) -> Option<Option<i64>> {
     }
 }
 
-/// As many entries as a window may have after it was spread: 1.4 times as many for twice the ranks.
+/// As many entries as a window may have after it was spread: 1.25 times as many for twice the ranks. With
+/// more, fewer places would be left; with less, larger windows would be needed.
 fn capacity(level: u32) -> u128 {
-    (0..level).fold(1 << 40, |capacity: u128, _| capacity * 7 / 5) >> 40
+    (0..level).fold(1 << 40, |capacity: u128, _| capacity * 5 / 4) >> 40
 }
 
 /// `count` ranks in the window that begins at `from`, as far from one another and from its ends as can be.

@@ -2,9 +2,8 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
-use super::playlist::Playlist;
+use super::{cursor, playlist::Playlist};
 use crate::domain::ids::PlaylistId;
 
 /// A place in a user's playlists, the newest of which come first.
@@ -29,20 +28,15 @@ impl PlaylistCursor {
     /// 32 characters of base64url.
     #[must_use]
     pub fn encode(self) -> String {
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&self.created_at.timestamp_micros().to_be_bytes());
-        bytes[8..].copy_from_slice(self.id.0.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        cursor::encode(self.created_at, self.id.0)
     }
 
     /// Reads what [`Self::encode`] made; `None` for anything else.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let bytes: [u8; 24] = decode(text)?;
-        let micros = not_negative(&bytes[..8])?;
-        Some(Self {
-            created_at: DateTime::from_timestamp_micros(micros)?,
-            id: PlaylistId(Uuid::from_slice(&bytes[8..]).ok()?),
+        cursor::decode(text).map(|(created_at, id)| Self {
+            created_at,
+            id: PlaylistId(id),
         })
     }
 }
@@ -69,31 +63,20 @@ impl SongCursor {
     /// Reads what [`Self::encode`] made; `None` for anything else.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let bytes: [u8; 16] = decode(text)?;
-        Some(Self {
-            version: not_negative(&bytes[..8])?,
-            rank: not_negative(&bytes[8..])?,
-        })
+        if text.len() != 22 {
+            return None;
+        }
+        let bytes: [u8; 16] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let version = i64::from_be_bytes(bytes[..8].try_into().ok()?);
+        let rank = i64::from_be_bytes(bytes[8..].try_into().ok()?);
+        (version >= 0 && rank >= 0).then_some(Self { version, rank })
     }
-}
-
-/// Long texts are not looked at.
-fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() > 2 * N {
-        return None;
-    }
-    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
-}
-
-/// Nothing that was ever encoded is; a database would not take every such number as a time.
-fn not_negative(bytes: &[u8]) -> Option<i64> {
-    let number = i64::from_be_bytes(bytes.try_into().ok()?);
-    (number >= 0).then_some(number)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 

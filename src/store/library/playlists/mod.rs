@@ -27,13 +27,13 @@ use crate::{
         idempotency::IdempotencyKey,
         ids::{EntryId, PlaylistId},
         library::{
-            Entry, Expected, NewPlaylist, Place, Playlist, PlaylistRefusal, PlaylistUpdate,
+            Expected, NewPlaylist, Place, Playlist, PlaylistRefusal, PlaylistUpdate, SongsPut,
             TargetId,
         },
     },
     store::{Issued, Once, Store, StoreError, Written, idempotency::OnlyOnce},
 };
-pub use read::{PlaylistQuery, SongPage, SongQuery};
+pub use read::{PlaylistQuery, SongQuery};
 
 /// Which playlist a command is about, and who issued it.
 #[derive(Debug, Clone)]
@@ -60,15 +60,6 @@ pub struct NewSongs {
     pub first: EntryId,
     /// What names the command if it may be repeated.
     pub key: Option<IdempotencyKey>,
-}
-
-/// Songs that were added.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SongsPut {
-    /// How the playlist is now.
-    pub playlist: Playlist,
-    /// What was added.
-    pub entries: Vec<Entry>,
 }
 
 /// What is remembered of [`SongsPut`] for a repetition, which brings the songs with it.

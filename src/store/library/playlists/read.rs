@@ -9,7 +9,7 @@ use super::rows::{COLUMNS, PlaylistRow};
 use crate::{
     domain::{
         ids::{EntryId, PlaylistId, UserId},
-        library::{Entry, LEAST, Playlist, TargetId},
+        library::{Entry, LEAST, Playlist, SongPage, TargetId},
     },
     store::{Store, StoreError, on_pool},
 };
@@ -38,17 +38,6 @@ pub struct SongQuery {
     pub limit: u32,
     /// Only behind the entry of this rank.
     pub after: Option<i64>,
-}
-
-/// A piece of a playlist's songs, and the playlist's version at the same moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SongPage {
-    /// The version.
-    pub version: i64,
-    /// How many songs there are.
-    pub song_count: i64,
-    /// In order, each with its rank.
-    pub entries: Vec<(Entry, i64)>,
 }
 
 #[derive(sqlx::FromRow)]

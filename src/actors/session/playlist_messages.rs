@@ -1,0 +1,172 @@
+//! What a session is asked about the user's playlists.
+
+use chrono::{DateTime, Utc};
+
+use super::messages::Done;
+use crate::{
+    actors::{
+        Failure,
+        kernel::{Ask, Class},
+    },
+    domain::{
+        idempotency::IdempotencyKey,
+        identity::ClientDeviceId,
+        ids::{EntryId, PlaylistId},
+        library::{
+            Expected, NewPlaylist, Place, Playlist, PlaylistRefusal, PlaylistUpdate, SongPage,
+            SongsPut, TargetId,
+        },
+    },
+};
+
+/// What a change did, or why it was refused.
+pub(super) type Changed<T = Playlist> = Done<Result<T, PlaylistRefusal>>;
+
+macro_rules! asks {
+    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
+        impl Ask for $name {
+            type Reply = Result<$reply, Failure>;
+            const CLASS: Class = Class::$class;
+        }
+    )+};
+}
+
+asks! {
+    Read ListPlaylists -> Vec<Playlist>;
+    Read ReadPlaylist -> Option<Playlist>;
+    Read ReadSongs -> Option<SongPage>;
+    Command CreatePlaylist -> Keyed<Changed>;
+    Command UpdatePlaylist -> Changed;
+    Command DeletePlaylist -> Changed;
+    Command RestorePlaylist -> Changed;
+    Command AddSongs -> Keyed<Changed<SongsPut>>;
+    Command RemoveSongs -> Changed;
+    Command MoveSongs -> Changed;
+    Command OrderSongs -> Changed;
+    Command ReplaceSongs -> Changed;
+}
+
+/// What became of a command with a key.
+#[derive(Debug)]
+pub enum Keyed<T> {
+    /// It ran, now or when it came first.
+    Done(T),
+    /// The key was used for something else.
+    Reused,
+}
+
+/// Which playlist a command is about.
+#[derive(Debug)]
+pub struct PlaylistTarget {
+    /// Which.
+    pub id: PlaylistId,
+    /// The version that it must have.
+    pub expected: Option<Expected>,
+    /// The device whose command it is.
+    pub origin: ClientDeviceId,
+}
+
+/// Make a playlist.
+#[derive(Debug)]
+pub struct CreatePlaylist {
+    /// What it is to be.
+    pub new: NewPlaylist,
+    /// The device whose command it is.
+    pub origin: ClientDeviceId,
+    /// Names the command if it may be repeated.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// Change what is said about a playlist.
+#[derive(Debug)]
+pub struct UpdatePlaylist {
+    /// Which.
+    pub target: PlaylistTarget,
+    /// What is to be different.
+    pub update: PlaylistUpdate,
+}
+
+/// Delete a playlist; it can be restored.
+#[derive(Debug)]
+pub struct DeletePlaylist(pub PlaylistTarget);
+
+/// Bring a deleted playlist back.
+#[derive(Debug)]
+pub struct RestorePlaylist(pub PlaylistTarget);
+
+/// Add songs to a playlist.
+#[derive(Debug)]
+pub struct AddSongs {
+    /// Which.
+    pub target: PlaylistTarget,
+    /// Where.
+    pub place: Place,
+    /// In this order.
+    pub songs: Vec<TargetId>,
+    /// Names the command if it may be repeated.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// Take entries out of a playlist.
+#[derive(Debug)]
+pub struct RemoveSongs {
+    /// Which playlist.
+    pub target: PlaylistTarget,
+    /// Which entries; those that are not there are left out.
+    pub entries: Vec<EntryId>,
+}
+
+/// Move entries of a playlist to one place.
+#[derive(Debug)]
+pub struct MoveSongs {
+    /// Which playlist.
+    pub target: PlaylistTarget,
+    /// Which entries, in the order in which they are to stand.
+    pub entries: Vec<EntryId>,
+    /// Where; an entry that it names does not move.
+    pub place: Place,
+}
+
+/// Put all entries of a playlist into another order.
+#[derive(Debug)]
+pub struct OrderSongs {
+    /// Which playlist.
+    pub target: PlaylistTarget,
+    /// All its entries.
+    pub entries: Vec<EntryId>,
+}
+
+/// Put songs in place of all that a playlist has.
+#[derive(Debug)]
+pub struct ReplaceSongs {
+    /// Which playlist.
+    pub target: PlaylistTarget,
+    /// In this order.
+    pub songs: Vec<TargetId>,
+}
+
+/// A page of the user's playlists, newest first.
+#[derive(Debug)]
+pub struct ListPlaylists {
+    /// Those that are deleted, not those in force.
+    pub deleted: bool,
+    /// At most so many.
+    pub limit: u32,
+    /// Only those before this one.
+    pub before: Option<(DateTime<Utc>, PlaylistId)>,
+}
+
+/// A playlist in force. None: the user has no such.
+#[derive(Debug)]
+pub struct ReadPlaylist(pub PlaylistId);
+
+/// A page of the songs of a playlist in force. None: the user has no such.
+#[derive(Debug)]
+pub struct ReadSongs {
+    /// Which.
+    pub id: PlaylistId,
+    /// At most so many.
+    pub limit: u32,
+    /// Only behind the entry of this rank.
+    pub after: Option<i64>,
+}

@@ -1,0 +1,346 @@
+//! A user's playlists. Their songs are in `playlist_songs.rs`, links for everybody in
+//! `public_playlists.rs`.
+
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    error::ApiError,
+    etag::{self, IfMatch},
+    extract::{Actors, Authed, deadline},
+    headers::SYNC_SEQ,
+    idempotency::Repeatable,
+    json::{Json, Path, Query},
+    library::page_limit,
+    openapi::Problem,
+    playlist_songs,
+};
+use crate::{
+    actors::session::{
+        CreatePlaylist, DeletePlaylist, Done, Keyed, ListPlaylists, PlaylistTarget, ReadPlaylist,
+        RestorePlaylist, UpdatePlaylist,
+    },
+    domain::{
+        error::{ErrorCode, FieldError},
+        ids::PlaylistId,
+        library::{
+            CoverUrl, MAX_PLAYLISTS, MAX_SONGS, NewPlaylist, Playlist, PlaylistCursor,
+            PlaylistName, PlaylistRefusal, PlaylistUpdate, given,
+        },
+    },
+};
+
+/// Names a playlist.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+#[serde(deny_unknown_fields)]
+pub struct PlaylistPath {
+    /// The playlist's id.
+    pub(super) id: PlaylistId,
+}
+
+/// A playlist to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateBody {
+    /// 1 to 128 characters, none of them a control character.
+    name: PlaylistName,
+    /// An https URL of at most 1024 characters.
+    #[serde(default)]
+    cover_url: Option<CoverUrl>,
+    /// Whether everybody who has its link may read it.
+    #[serde(default)]
+    is_public: bool,
+}
+
+/// What is to be different about a playlist; what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateBody {
+    /// 1 to 128 characters, none of them a control character.
+    #[serde(default, deserialize_with = "given")]
+    name: Option<PlaylistName>,
+    /// An https URL of at most 1024 characters; null takes the picture away.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<CoverUrl>)]
+    #[expect(
+        clippy::option_option,
+        reason = "null says something else than nothing"
+    )]
+    cover_url: Option<Option<CoverUrl>>,
+    /// Whether everybody who has its link may read it.
+    #[serde(default, deserialize_with = "given")]
+    is_public: Option<bool>,
+}
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct PlaylistList {
+    /// `true`: those that were deleted and can be restored.
+    #[serde(default)]
+    deleted: bool,
+    /// 1 to 200; 50 when left out.
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of playlists, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PlaylistPage {
+    items: Vec<Playlist>,
+    /// Names the next page; null on the last.
+    next_cursor: Option<String>,
+}
+
+impl From<PlaylistRefusal> for ApiError {
+    fn from(refusal: PlaylistRefusal) -> Self {
+        match refusal {
+            PlaylistRefusal::NotFound => ErrorCode::PlaylistNotFound.into(),
+            PlaylistRefusal::Stale { version } => {
+                Self::new(ErrorCode::PreconditionFailed).extension("version", version)
+            }
+            PlaylistRefusal::NoEntry { field } => Self::new(ErrorCode::EntryNotFound)
+                .field(FieldError::new(field, "the playlist has no such entry")),
+            PlaylistRefusal::LeftOut { missing, version } => Self::new(ErrorCode::OrderIncomplete)
+                .extension("missing", missing)
+                .extension("version", version),
+            PlaylistRefusal::TooMany => {
+                Self::new(ErrorCode::PlaylistLimitReached).extension("limit", MAX_PLAYLISTS)
+            }
+            PlaylistRefusal::Full { song_count } => Self::new(ErrorCode::PlaylistFull)
+                .extension("limit", MAX_SONGS)
+                .extension("song_count", song_count),
+        }
+    }
+}
+
+/// What a command with a key did; the key must not have been used for something else.
+pub(super) fn keyed<T>(keyed: Keyed<T>) -> Result<T, ApiError> {
+    match keyed {
+        Keyed::Done(done) => Ok(done),
+        Keyed::Reused => Err(ErrorCode::IdempotencyKeyReused.into()),
+    }
+}
+
+/// A playlist after a change of it.
+pub(super) fn changed(
+    done: Done<Result<Playlist, PlaylistRefusal>>,
+) -> Result<HttpResponse, ApiError> {
+    let playlist = done.value?;
+    Ok(HttpResponse::Ok()
+        .insert_header((SYNC_SEQ, done.seq))
+        .insert_header(etag::of_version(playlist.version))
+        .json(playlist))
+}
+
+/// Make a playlist.
+#[utoipa::path(post, path = "/v1/me/playlists", tag = "playlists", request_body = CreateBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Names the call, so that it may be sent again")),
+    security(("bearer" = [])),
+    responses((status = 201, description = "It is there", body = Playlist,
+               headers(("Location" = String), ("ETag" = String), ("Sync-Seq" = i64))),
+              (status = 409, description = "`playlist_limit_reached`", body = Problem)))]
+pub(super) async fn create(
+    graph: Actors,
+    Authed(caller): Authed,
+    call: Repeatable<CreateBody>,
+) -> Result<HttpResponse, ApiError> {
+    let CreateBody {
+        name,
+        cover_url,
+        is_public,
+    } = call.body;
+    let ask = CreatePlaylist {
+        new: NewPlaylist {
+            name,
+            cover_url,
+            is_public,
+        },
+        origin: caller.device_id.clone(),
+        key: call.key,
+    };
+    let done = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    let Done { value, seq } = keyed(done)?;
+    let playlist = value?;
+    Ok(HttpResponse::Created()
+        .insert_header((
+            header::LOCATION,
+            format!("/v1/me/playlists/{}", playlist.id),
+        ))
+        .insert_header((SYNC_SEQ, seq))
+        .insert_header(etag::of_version(playlist.version))
+        .json(playlist))
+}
+
+/// The user's playlists.
+#[utoipa::path(get, path = "/v1/me/playlists", tag = "playlists",
+    params(PlaylistList), security(("bearer" = [])),
+    responses((status = 200, description = "Newest first", body = PlaylistPage, headers(("ETag" = String))),
+              (status = 304, description = "`If-None-Match` names what it would be")))]
+pub(super) async fn playlists(
+    req: HttpRequest,
+    graph: Actors,
+    Authed(caller): Authed,
+    Query(query): Query<PlaylistList>,
+) -> Result<HttpResponse, ApiError> {
+    let limit = page_limit(query.limit)?;
+    let before = query.cursor.as_deref().map(|text| {
+        PlaylistCursor::decode(text)
+            .map(|cursor| (cursor.created_at, cursor.id))
+            .ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
+    });
+    // One more than asked for tells whether there is a next page.
+    let ask = ListPlaylists {
+        deleted: query.deleted,
+        limit: limit + 1,
+        before: before.transpose()?,
+    };
+    let mut items = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    let more = items.len() > limit as usize;
+    items.truncate(limit as usize);
+    let last = items.last().filter(|_| more);
+    let next_cursor = last.map(|it| PlaylistCursor::after(it).encode());
+    etag::tagged(&req, &PlaylistPage { items, next_cursor })
+}
+
+/// A playlist, without its songs.
+#[utoipa::path(get, path = "/v1/me/playlists/{id}", tag = "playlists",
+    params(PlaylistPath), security(("bearer" = [])),
+    responses((status = 200, description = "The playlist", body = Playlist, headers(("ETag" = String))),
+              (status = 304, description = "`If-None-Match` names its version"),
+              (status = 404, description = "`playlist_not_found`", body = Problem)))]
+pub(super) async fn playlist(
+    req: HttpRequest,
+    graph: Actors,
+    Authed(caller): Authed,
+    Path(path): Path<PlaylistPath>,
+) -> Result<HttpResponse, ApiError> {
+    let ask = ReadPlaylist(path.id);
+    let found = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    let playlist = found.ok_or(ErrorCode::PlaylistNotFound)?;
+    Ok(etag::versioned(&req, playlist.version, &playlist))
+}
+
+/// Change a playlist's name, cover or visibility.
+#[utoipa::path(patch, path = "/v1/me/playlists/{id}", tag = "playlists", request_body = UpdateBody,
+    params(PlaylistPath, ("If-Match" = Option<String>, Header, description = "The version that it must have")),
+    security(("bearer" = [])),
+    responses((status = 200, description = "As it is now", body = Playlist, headers(("ETag" = String), ("Sync-Seq" = i64))),
+              (status = 404, description = "`playlist_not_found`", body = Problem),
+              (status = 412, description = "`precondition_failed`, with `version`", body = Problem)))]
+pub(super) async fn update(
+    graph: Actors,
+    Authed(caller): Authed,
+    IfMatch(expected): IfMatch,
+    Path(path): Path<PlaylistPath>,
+    Json(body): Json<UpdateBody>,
+) -> Result<HttpResponse, ApiError> {
+    let UpdateBody {
+        name,
+        cover_url,
+        is_public,
+    } = body;
+    let ask = UpdatePlaylist {
+        target: PlaylistTarget {
+            id: path.id,
+            expected,
+            origin: caller.device_id.clone(),
+        },
+        update: PlaylistUpdate {
+            name,
+            cover_url,
+            is_public,
+        },
+    };
+    changed(
+        graph
+            .sessions
+            .ask(&caller.user, ask, deadline(&graph))
+            .await??,
+    )
+}
+
+/// Delete a playlist. It can be restored.
+#[utoipa::path(delete, path = "/v1/me/playlists/{id}", tag = "playlists",
+    params(PlaylistPath, ("If-Match" = Option<String>, Header, description = "The version that it must have")),
+    security(("bearer" = [])),
+    responses((status = 204, description = "It is deleted", headers(("Sync-Seq" = i64))),
+              (status = 404, description = "`playlist_not_found`", body = Problem),
+              (status = 412, description = "`precondition_failed`, with `version`", body = Problem)))]
+pub(super) async fn delete(
+    graph: Actors,
+    Authed(caller): Authed,
+    IfMatch(expected): IfMatch,
+    Path(path): Path<PlaylistPath>,
+) -> Result<HttpResponse, ApiError> {
+    let ask = DeletePlaylist(PlaylistTarget {
+        id: path.id,
+        expected,
+        origin: caller.device_id.clone(),
+    });
+    let Done { value, seq } = graph
+        .sessions
+        .ask(&caller.user, ask, deadline(&graph))
+        .await??;
+    value?;
+    Ok(HttpResponse::NoContent()
+        .insert_header((SYNC_SEQ, seq))
+        .finish())
+}
+
+/// Bring a deleted playlist back, with its songs.
+#[utoipa::path(post, path = "/v1/me/playlists/{id}/restore", tag = "playlists",
+    params(PlaylistPath, ("If-Match" = Option<String>, Header, description = "The version that it must have")),
+    security(("bearer" = [])),
+    responses((status = 200, description = "It is there", body = Playlist, headers(("ETag" = String), ("Sync-Seq" = i64))),
+              (status = 404, description = "`playlist_not_found`", body = Problem),
+              (status = 409, description = "`playlist_limit_reached`", body = Problem),
+              (status = 412, description = "`precondition_failed`, with `version`", body = Problem)))]
+pub(super) async fn restore_playlist(
+    graph: Actors,
+    Authed(caller): Authed,
+    IfMatch(expected): IfMatch,
+    Path(path): Path<PlaylistPath>,
+) -> Result<HttpResponse, ApiError> {
+    let ask = RestorePlaylist(PlaylistTarget {
+        id: path.id,
+        expected,
+        origin: caller.device_id.clone(),
+    });
+    changed(
+        graph
+            .sessions
+            .ask(&caller.user, ask, deadline(&graph))
+            .await??,
+    )
+}
+
+/// Registers the routes.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(
+        web::resource("/v1/me/playlists")
+            .route(web::post().to(create))
+            .route(web::get().to(playlists)),
+    )
+    .service(
+        web::resource("/v1/me/playlists/{id}")
+            .route(web::get().to(playlist))
+            .route(web::patch().to(update))
+            .route(web::delete().to(delete)),
+    )
+    .service(web::resource("/v1/me/playlists/{id}/restore").route(web::post().to(restore_playlist)))
+    .configure(playlist_songs::routes);
+}
