@@ -6,6 +6,7 @@
 
 mod favorites;
 mod history;
+mod playlists;
 
 use std::fmt::Debug;
 
@@ -130,6 +131,7 @@ macro_rules! library {
 library! {
     favorites: Favorites = favorites::Favorites, 1;
     history: History = history::History, 3;
+    playlists: Playlists = playlists::Playlists, 6;
 }
 
 async fn the_model_the_database_and_a_client_agree(bed: &Bed) {
