@@ -11,6 +11,7 @@
 //! | `socket.TYPE receive NAME` | the next frame on that socket, which must be of that type |
 //! | `socket.close receive NAME` | the close that must come next: code and reason |
 //! | `login DEVICE_ID as NAME` | no block: the user logs in on another device, `<jwt:NAME>` is its token |
+//! | `newcomer DEVICE_ID as NAME` | the same of another user |
 //! | `server restarts` | no block |
 //!
 //! `<form:name>` in what comes back is taken down the first time and must be the same from then on;
@@ -228,6 +229,10 @@ impl Stage {
             ["socket.open", name] => self.open(name, &example.block).await,
             ["answer"] => self.check_answer(&example.block),
             ["login", device_id, "as", name] => self.log_in(device_id, name).await,
+            ["newcomer", device_id, "as", name] => {
+                let device = self.server.api().newcomer(device_id).await;
+                self.values.insert(format!("<jwt:{name}>"), device.access);
+            }
             ["server", "restarts"] => {
                 self.server.stop().await;
                 self.server.restart().await;
@@ -310,10 +315,12 @@ impl Stage {
         let answer = self.answer.take().expect("something was asked");
         let status = StatusCode::from_u16(answer.status).unwrap();
         assert_eq!(it.first, format!("HTTP/1.1 {status}"), "{:#}", answer.body);
-        for (name, value) in it.headers {
-            assert_eq!(answer.header(name), Some(value), "{name}");
-        }
+        // The body first: a header may name what is in it.
         self.compare("", &answer.body, &it.body.unwrap_or(Value::Null));
+        for (name, value) in it.headers {
+            let value = self.fill(value);
+            assert_eq!(answer.header(name), Some(value.as_str()), "{name}");
+        }
     }
 
     async fn log_in(&mut self, device_id: &str, name: &str) {
