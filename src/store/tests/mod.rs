@@ -10,6 +10,7 @@ mod identity;
 mod keys;
 mod library;
 mod model;
+mod playlists;
 mod postgres;
 mod retention;
 mod rotation;
