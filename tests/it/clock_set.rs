@@ -15,7 +15,7 @@ const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
 /// Sets the server's wall clock to be wrong by so many seconds.
-fn set_clock(server: &Server, seconds: i64) {
+pub fn set_clock(server: &Server, seconds: i64) {
     let file = server.data().join("fault-clock");
     let part = file.with_extension("part");
     let mut new = std::fs::File::create(&part).unwrap();

@@ -201,7 +201,7 @@ both_engines! {
     async fn without_a_token_nothing_is_told(engine) {
         let server = Server::start(engine).await;
         let api = server.api();
-        for path in ["/v1/me", "/v1/me/devices", "/v1/me/favorites", "/v1/me/changes"] {
+        for path in ["/v1/me", "/v1/me/devices", "/v1/me/favorites", "/v1/me/history", "/v1/me/changes"] {
             api.get(path).await.problem(401, "unauthenticated");
         }
     }

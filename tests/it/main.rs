@@ -30,6 +30,9 @@ mod faults;
 mod favorites;
 mod harm;
 mod harm_flood;
+mod history;
+#[cfg(feature = "faults")]
+mod history_cleanup;
 mod kill_rounds;
 mod listeners;
 mod metrics;
