@@ -10,6 +10,7 @@ pub mod inspector;
 pub mod janitor;
 pub mod kernel;
 pub mod library;
+pub mod services;
 pub mod session;
 pub mod sync;
 
@@ -20,6 +21,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub use failure::Failure;
 use identity::LoginDesks;
 use kernel::{Class, Handle};
+use services::Services;
 use session::Sessions;
 use sync::{CursorKeeper, HeadWatcher};
 
@@ -52,6 +54,8 @@ pub struct Graph {
     pub directory: kernel::Directory,
     /// Who looks at them.
     pub inspectors: inspector::Inspectors,
+    /// What other services are served with.
+    pub services: Services,
     /// The way to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
     /// Public playlists, for everybody.

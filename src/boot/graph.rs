@@ -21,12 +21,14 @@ use crate::{
         },
         kernel::{Caps, Directory, Handle, Kernel, KernelMetrics, Place, RestartPolicy, Singles},
         library::{PublicMetrics, PublicPlaylists},
+        services::{Broadcaster, BroadcasterParts, KeyKeeper, ServiceMetrics, Services},
         session::{self, SessionParts, Sessions},
         sync::{Attached, CursorKeeper, HeadWatcher, KeeperParts, WatcherParts},
     },
     domain::{
         clock::World,
         identity::{RevocationSet, Secrets},
+        services::{KeyRing, Quotas},
         sync::{Retention, SessionConfig, Window},
     },
     settings::Settings,
@@ -92,6 +94,7 @@ pub(super) async fn start(
     let janitor = start_janitor(&kernel, settings, metrics, store);
     let histories = start_history_janitor(&kernel, settings, metrics, store);
     let public = start_public(&kernel, metrics, store);
+    let node = node_name(world)?;
     let parts = SessionParts {
         store: store.clone(),
         cursors: cursors.clone(),
@@ -103,7 +106,7 @@ pub(super) async fn start(
         hints: hints.clone(),
         metrics: Arc::clone(&metrics.sync),
         draining: Arc::clone(&draining),
-        config: session_config(settings, node_name(world)?),
+        config: session_config(settings, node.clone()),
         retention: retention(settings),
         max_plays: settings.history.max_plays,
         idle: Duration::from_secs(settings.sync.idle_secs),
@@ -149,12 +152,24 @@ pub(super) async fn start(
         config: login_config(settings),
     };
     let login = LoginDesks::start(&kernel, &parts);
+    let parts = BroadcasterParts {
+        store: store.clone(),
+        sessions: sessions.clone(),
+        hints: hints.clone(),
+        metrics: metrics.register(ServiceMetrics::register),
+        draining: Arc::clone(&draining),
+        node,
+        quotas: quotas(settings),
+    };
+    let services = start_services(&kernel, settings, parts);
     let directory = Directory::default();
     directory.add(sessions.clone());
     directory.add(login.all());
     add_roots(&directory, &cursors, &heads, &revoked, &janitor);
     directory.add(Singles::one(&histories));
     directory.add(Singles::one(&public));
+    directory.add(Singles::one(&services.keeper));
+    directory.add(Singles::one(&services.broadcaster));
     let inspectors = start_inspector(kernel, metrics, &directory);
     Ok(Graph {
         directory,
@@ -166,6 +181,7 @@ pub(super) async fn start(
         world: world.clone(),
         pulse,
         draining,
+        services,
         hints,
         public,
         cursors,
@@ -259,6 +275,32 @@ fn start_public(kernel: &Kernel, metrics: &Metrics, store: &Store) -> Handle<Pub
     kernel.start(place, move || {
         PublicPlaylists::new(store.clone(), counted.clone())
     })
+}
+
+fn quotas(settings: &Settings) -> Quotas {
+    Quotas {
+        of_key: settings.services.events_per_hour.into(),
+        of_user: settings.services.user_events_per_hour.into(),
+    }
+}
+
+fn start_services(kernel: &Kernel, settings: &Settings, parts: BroadcasterParts) -> Services {
+    let keys = Arc::<KeyRing>::default();
+    let serves = settings.server.internal_listen.is_some();
+    let keeper = {
+        let (store, keys) = (parts.store.clone(), Arc::clone(&keys));
+        kernel.start(ROOT, move || {
+            KeyKeeper::new(store.clone(), Arc::clone(&keys), serves)
+        })
+    };
+    let (metrics, quotas) = (parts.metrics.clone(), parts.quotas);
+    Services {
+        keys,
+        keeper,
+        broadcaster: kernel.start(ROOT, move || Broadcaster::new(parts.clone())),
+        metrics,
+        quotas,
+    }
 }
 
 fn add_roots(

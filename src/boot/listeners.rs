@@ -27,7 +27,9 @@ use crate::{
         connection::Door,
         headers::Origins,
         health::{self, CheckState, Readiness},
-        history, identity, library,
+        history, identity,
+        internal::{self, ServiceAccess},
+        library,
         limit::{LimitConfig, Limits},
         openapi,
         places::Places,
@@ -135,6 +137,7 @@ pub(super) fn bind(
     };
 
     let operated = operated(settings, world, metrics, graph);
+    let served = served(world, graph);
     let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
     let sockets = Arc::new(socket_parts(settings, &graph, metrics, gate.clone()));
     let app = move || {
@@ -172,7 +175,7 @@ pub(super) fn bind(
     let admin_door = door(server.admin_tls, None);
     let admin = serve_admin(server, admin_door, inside, &ready, operated, admin)?;
     let door = door(server.internal_tls, None);
-    let serve = |at| serve_internal(server, workers, door, inside, &ready, at);
+    let serve = |at| serve_internal(server, workers, door, inside, &ready, served, at);
     let internal = internal.map(serve).transpose()?;
 
     Ok(Listeners {
@@ -215,13 +218,14 @@ fn serve_admin(
     })
 }
 
-/// What other services of the operator's ask: their routes are registered here.
+/// What other services of the operator's ask.
 fn serve_internal(
     server: &Server,
     workers: usize,
     door: Door,
     surface: &Surface,
     readiness: &Arc<dyn Readiness>,
+    served: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     at: TcpListener,
 ) -> Result<Listener, BootError> {
     let (surface, readiness) = (surface.clone(), Arc::clone(readiness));
@@ -229,6 +233,7 @@ fn serve_internal(
         stack::app(&surface)
             .app_data(web::Data::from(Arc::clone(&readiness)))
             .configure(health::routes)
+            .configure(served.clone())
     };
     let plan = Plan {
         name: "internal",
@@ -286,6 +291,17 @@ fn operated(
         cfg.app_data(graph.clone())
             .app_data(access.clone())
             .configure(admin::routes);
+    }
+}
+
+/// What the internal listener has for other services.
+fn served(world: &World, graph: &Graph) -> impl Fn(&mut web::ServiceConfig) + Clone + use<> {
+    let access = web::Data::new(ServiceAccess::new(world.clone()));
+    let graph = web::Data::new(graph.clone());
+    move |cfg| {
+        cfg.app_data(graph.clone())
+            .app_data(access.clone())
+            .configure(internal::routes);
     }
 }
 

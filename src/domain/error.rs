@@ -113,6 +113,18 @@ codes! {
     ActorNotStoppable = 409, "actor_not_stoppable", "Actors of this kind cannot be stopped";
     /// The server cannot make the actor anew.
     ActorNotRestartable = 409, "actor_not_restartable", "Actors of this kind cannot be restarted";
+    /// No key of a service was sent, or one that opens nothing.
+    ApiKeyInvalid = 401, "api_key_invalid", "The API key is missing, wrong or revoked";
+    /// The key does not open this.
+    ScopeMissing = 403, "scope_missing", "The API key does not have the scope for this";
+    /// No such user.
+    UserNotFound = 404, "user_not_found", "There is no such user";
+    /// A service asked for more events than the user's log may get in an hour.
+    QuotaExceeded = 429, "quota_exceeded", "The quota of events for this user and hour is used up";
+    /// The key began no such broadcast.
+    BroadcastNotFound = 404, "broadcast_not_found", "There is no such broadcast of this API key";
+    /// The key has as many unfinished broadcasts as it may.
+    BroadcastLimitReached = 409, "broadcast_limit_reached", "The API key has too many unfinished broadcasts";
     /// The caller is over its rate.
     RateLimited = 429, "rate_limited", "Too many requests";
     /// The part that should answer is full.
@@ -215,6 +227,12 @@ mod tests {
 404 actor_not_found There is no such actor
 409 actor_not_stoppable Actors of this kind cannot be stopped
 409 actor_not_restartable Actors of this kind cannot be restarted
+401 api_key_invalid The API key is missing, wrong or revoked
+403 scope_missing The API key does not have the scope for this
+404 user_not_found There is no such user
+429 quota_exceeded The quota of events for this user and hour is used up
+404 broadcast_not_found There is no such broadcast of this API key
+409 broadcast_limit_reached The API key has too many unfinished broadcasts
 429 rate_limited Too many requests
 503 overloaded Too much work is waiting
 503 connection_limit_reached The server holds as many sockets as it can

@@ -32,6 +32,10 @@ macro_rules! ids {
 }
 
 ids! {
+    /// A key with which another service calls.
+    ApiKeyId,
+    /// An event for many users.
+    BroadcastId,
     /// One WebSocket connection; new at every connect.
     ConnId,
     /// A registered device of a user; new at every registration, never used again.

@@ -13,6 +13,7 @@ pub mod identity;
 pub mod ids;
 pub mod library;
 pub mod mask;
+pub mod services;
 pub mod sync;
 pub mod text;
 pub mod time;

@@ -51,6 +51,21 @@ pub(crate) fn is_token(s: &str, extra: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
 }
 
+/// Whether U+0000 is anywhere in it, which JSON columns of `PostgreSQL` cannot hold.
+pub(crate) fn holds_nul(map: &serde_json::Map<String, serde_json::Value>) -> bool {
+    use serde_json::Value;
+    fn within(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(within),
+            Value::Object(map) => holds_nul(map),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+    map.iter()
+        .any(|(key, value)| key.contains('\0') || within(value))
+}
+
 /// Makes an enum whose variants have one name on the wire and in the store.
 macro_rules! named_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {

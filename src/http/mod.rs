@@ -14,6 +14,7 @@ pub mod health;
 pub mod history;
 pub mod idempotency;
 pub mod identity;
+pub mod internal;
 pub mod json;
 pub mod library;
 pub mod limit;
@@ -29,6 +30,7 @@ pub mod socket;
 pub mod stack;
 pub mod sync;
 pub mod transport;
+mod tries;
 pub mod upgrade;
 pub mod ws;
 

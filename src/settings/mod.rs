@@ -27,8 +27,8 @@ pub use error::{Finding, Origin, Problem, ProblemKind, SettingsError};
 pub use reader::Effective;
 pub use secret::Secret;
 pub use sections::{
-    Admin, Auth, Database, History, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server, Sms,
-    SmsProvider, Sync, Synchronous,
+    Admin, Auth, Database, History, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server,
+    Services, Sms, SmsProvider, Sync, Synchronous,
 };
 pub use source::default_file;
 
@@ -94,6 +94,8 @@ pub struct Settings {
     pub redis: Redis,
     /// The admin API.
     pub admin: Admin,
+    /// Other services.
+    pub services: Services,
     effective: Vec<Effective>,
 }
 
@@ -162,6 +164,7 @@ impl Settings {
             log: Log::read(from),
             redis: Redis::read(from),
             admin: Admin::read(from),
+            services: Services::read(from),
             effective: Vec::new(),
         };
         reader.refuse_unknown();

@@ -16,6 +16,7 @@ pub(super) fn check(settings: &Settings, to: &mut Reader) {
     heartbeat(settings, to);
     send_queue(settings, to);
     retention(settings, to);
+    quotas(settings, to);
     master_key(settings, to);
 }
 
@@ -189,6 +190,34 @@ fn retention(settings: &Settings, to: &mut Reader) {
             ProblemKind::Conflict,
             hours.to_string(),
             format!("at most sync.retention_days, {days}, in hours"),
+        );
+    }
+}
+
+/// A day of events of other services leaves at least half of a log to the user's own.
+fn quotas(settings: &Settings, to: &mut Reader) {
+    // A day has parts of 25 hours of the clock.
+    const HOURS: u64 = 25;
+    let an_hour = u64::from(settings.services.user_events_per_hour);
+    let most = u64::from(settings.sync.retention_max_events) / 2 / HOURS;
+    if settings.server.internal_listen.is_none() || an_hour <= most {
+        return;
+    }
+    // Blame the one that somebody set.
+    if to.origin("services.user_events_per_hour") == Origin::Default {
+        let least = an_hour * HOURS * 2;
+        to.refuse(
+            "sync.retention_max_events",
+            ProblemKind::Conflict,
+            settings.sync.retention_max_events.to_string(),
+            format!("at least {least}, because services.user_events_per_hour is {an_hour}"),
+        );
+    } else {
+        to.refuse(
+            "services.user_events_per_hour",
+            ProblemKind::Conflict,
+            an_hour.to_string(),
+            format!("at most {most}: in a day half of sync.retention_max_events"),
         );
     }
 }

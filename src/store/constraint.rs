@@ -99,6 +99,21 @@ constraints! {
     /// One run a moment of a job.
     JanitorRun = "janitor_runs_pkey",
         Report::Columns("janitor_runs.job, janitor_runs.due_at");
+    /// A service's key.
+    ApiKeyId = "api_keys_pkey", Report::Columns("api_keys.id");
+    /// A quota is not nothing.
+    ApiKeyQuota = "api_keys_events_per_hour_check", Report::Name;
+    /// One count a user and key.
+    ServiceQuota = "service_quotas_pkey",
+        Report::Columns("service_quotas.user_id, service_quotas.key_id");
+    /// A count counts something.
+    ServiceQuotaEvents = "service_quotas_events_check", Report::Name;
+    /// A broadcast's id.
+    BroadcastId = "broadcasts_pkey", Report::Columns("broadcasts.id");
+    /// States.
+    BroadcastState = "broadcasts_state_check", Report::Name;
+    /// Counts are not negative.
+    BroadcastCounts = "broadcasts_counts_check", Report::Name;
     /// The one row's id.
     SchemaSupportId = "schema_support_pkey", Report::Columns("schema_support.id");
     /// One row.

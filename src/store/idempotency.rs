@@ -81,7 +81,7 @@ where
     }
 }
 
-async fn find(
+pub(super) async fn find(
     tx: &mut Tx<'_>,
     owner: Uuid,
     key: &IdempotencyKey,
@@ -99,7 +99,7 @@ async fn find(
     }))
 }
 
-async fn remember(
+pub(super) async fn remember(
     tx: &mut Tx<'_>,
     owner: Uuid,
     key: &IdempotencyKey,

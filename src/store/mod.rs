@@ -19,6 +19,7 @@ mod metrics;
 mod migrate;
 mod open;
 mod redis;
+mod services;
 mod size;
 mod sync;
 
@@ -53,6 +54,10 @@ pub use library::{
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};
 pub use redis::{Hint, Hints, HintsError};
+pub use services::{
+    BroadcastPage, BroadcastStep, FreeBroadcast, NewBroadcast, ServiceAppend, Stepped,
+    TakenBroadcast,
+};
 pub use size::StoreSize;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub use sync::{AttachState, CursorAck, Issued, LogPage, Superseded, TrimPage, Trimmed};

@@ -15,6 +15,7 @@ mod player;
 mod playlist_messages;
 mod playlists;
 mod reads;
+mod services;
 mod socket;
 mod view;
 
@@ -39,6 +40,7 @@ pub use playlist_messages::{
     PlaylistTarget, ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist,
     UpdatePlaylist,
 };
+pub use services::{AppendEvent, Broadcasted, ReadOffline, ShowOffline};
 
 use super::{
     janitor::SyncLogJanitor,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{
     ids::{DeviceId, UserId},
-    text::{checked_text, is_token, named_enum},
+    text::{checked_text, holds_nul, is_token, named_enum},
 };
 
 checked_text! {
@@ -67,21 +67,6 @@ impl TryFrom<serde_json::Map<String, serde_json::Value>> for Fingerprint {
         }
         Ok(Self(map))
     }
-}
-
-/// Whether U+0000 is anywhere in it, which JSON columns of `PostgreSQL` cannot hold.
-fn holds_nul(map: &serde_json::Map<String, serde_json::Value>) -> bool {
-    use serde_json::Value;
-    fn within(value: &Value) -> bool {
-        match value {
-            Value::String(text) => text.contains('\0'),
-            Value::Array(items) => items.iter().any(within),
-            Value::Object(map) => holds_nul(map),
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
-        }
-    }
-    map.iter()
-        .any(|(key, value)| key.contains('\0') || within(value))
 }
 
 /// A device as its login describes it.

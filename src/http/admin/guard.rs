@@ -5,17 +5,14 @@
 //! case: nobody's wrong ones keep the operator out.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
 };
 
 use actix_web::{
     Error, FromRequest as _,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::header,
     middleware::Next,
     web,
 };
@@ -24,15 +21,13 @@ use subtle::ConstantTimeEq as _;
 
 use crate::{
     domain::{clock::World, error::ErrorCode, identity::Secrets},
-    http::{client::ClientAddress, error::ApiError, limit::network},
+    http::{
+        client::ClientAddress,
+        error::ApiError,
+        limit::network,
+        tries::{Tries, bearer},
+    },
 };
-
-/// Wrong tokens that a network may present within [`WINDOW`].
-const TRIES: u32 = 10;
-/// For how long wrong tries count, from the first on.
-const WINDOW: Duration = Duration::from_mins(1);
-/// Networks that are remembered.
-const NETWORKS: usize = 1024;
 
 /// What the admin API counts.
 #[derive(Debug, Clone, Default)]
@@ -104,37 +99,6 @@ impl AdminAccess {
     }
 }
 
-/// Wrong tries by network: when the first of the window was, and how many there were.
-#[derive(Debug, Default)]
-struct Tries(HashMap<IpAddr, (Instant, u32)>);
-
-impl Tries {
-    /// For how long the network is still refused.
-    fn refused_for(&self, network: IpAddr, now: Instant) -> Option<Duration> {
-        let (since, count) = self.0.get(&network)?;
-        let left = WINDOW.checked_sub(now.saturating_duration_since(*since))?;
-        (*count >= TRIES && !left.is_zero()).then_some(left)
-    }
-
-    fn failed(&mut self, network: IpAddr, now: Instant) {
-        let counts = |since: &Instant| now.saturating_duration_since(*since) < WINDOW;
-        if self.0.len() >= NETWORKS && !self.0.contains_key(&network) {
-            self.0.retain(|_, (since, _)| counts(since));
-            // So many at once are guessing: the oldest give way.
-            let oldest = self.0.iter().min_by_key(|(_, (since, _))| *since);
-            let oldest = oldest.map(|(network, _)| *network);
-            if let Some(oldest) = oldest.filter(|_| self.0.len() >= NETWORKS) {
-                self.0.remove(&oldest);
-            }
-        }
-        let tries = self.0.entry(network).or_insert((now, 0));
-        if !counts(&tries.0) {
-            *tries = (now, 0);
-        }
-        tries.1 += 1;
-    }
-}
-
 /// The middleware: nothing below it is reached without the token.
 pub(super) async fn admit<B: MessageBody>(
     req: ServiceRequest,
@@ -143,13 +107,7 @@ pub(super) async fn admit<B: MessageBody>(
     let access = req
         .app_data::<web::Data<AdminAccess>>()
         .ok_or_else(|| ApiError::internal("the admin token is not there"))?;
-    let header = req.headers().get(header::AUTHORIZATION);
-    let presented = header.map(|value| {
-        let value = value.to_str().unwrap_or_default();
-        let parts = value.split_once(' ');
-        let parts = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        parts.map_or("", |(_, token)| token.trim())
-    });
+    let presented = bearer(req.headers());
     let ClientAddress(client) = ClientAddress::extract(req.request()).await?;
     let checked = access.check(presented, client);
     match checked {
@@ -177,10 +135,6 @@ mod tests {
         AdminAccess::new(token, World::system(), metrics)
     }
 
-    fn ip(n: u32) -> IpAddr {
-        std::net::Ipv4Addr::from(n).into()
-    }
-
     #[test]
     fn only_the_token_opens() {
         let with = access(Some(TOKEN));
@@ -196,35 +150,10 @@ mod tests {
         assert_eq!(status(&access(None), Some("")), 403);
         assert_eq!(with.metrics.refused.get(), 4);
         // Whoever guesses is told to wait, and keeps nobody out who has the token.
-        for _ in 0..TRIES {
+        for _ in 0..Tries::MOST {
             status(&with, Some("a guess"));
         }
         assert_eq!(status(&with, Some("a guess")), 429);
         assert_eq!(status(&with, Some(TOKEN)), 200);
-    }
-
-    #[test]
-    fn whoever_guesses_is_refused_alone_until_a_minute_is_over() {
-        let (now, mut tries) = (System.instant(), Tries::default());
-        for _ in 0..TRIES {
-            assert_eq!(tries.refused_for(ip(1), now), None);
-            tries.failed(ip(1), now);
-        }
-        let sec = Duration::from_secs(1);
-        assert_eq!(tries.refused_for(ip(1), now + sec * 20), Some(sec * 40));
-        assert_eq!(tries.refused_for(ip(2), now), None);
-        assert_eq!(tries.refused_for(ip(1), now + sec * 60), None);
-        tries.failed(ip(1), now + sec * 61);
-        assert_eq!(tries.refused_for(ip(1), now + sec * 61), None);
-    }
-
-    #[test]
-    fn many_who_guess_cost_no_memory() {
-        let (now, mut tries) = (System.instant(), Tries::default());
-        for n in 0..10_000 {
-            tries.failed(ip(n), now + Duration::from_millis(n.into()));
-        }
-        assert_eq!(tries.0.len(), NETWORKS);
-        assert!(tries.0.contains_key(&ip(9999)) && !tries.0.contains_key(&ip(0)));
     }
 }

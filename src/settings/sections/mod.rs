@@ -9,6 +9,7 @@ mod limits;
 mod log;
 mod redis;
 mod server;
+mod services;
 mod sms;
 mod sync;
 
@@ -21,5 +22,6 @@ pub use limits::Limits;
 pub use log::{Log, LogFormat};
 pub use redis::Redis;
 pub use server::Server;
+pub use services::Services;
 pub use sms::{Sms, SmsProvider};
 pub use sync::Sync;

@@ -13,7 +13,7 @@ use crate::store::{Tx, on_tx};
 pub(super) enum Part {
     /// They are.
     Rows,
-    /// They are not: nobody can use a ticket half a minute later.
+    /// They are not: nobody can use a ticket half a minute later, and an hour's quota begins anew.
     Over,
     /// They are not: the migrations make them.
     Made,
@@ -34,9 +34,12 @@ pub(super) const TABLES: &[(&str, Part)] = &[
     ("playlist_entries", Part::Rows),
     ("idempotency_keys", Part::Rows),
     ("janitor_runs", Part::Rows),
+    ("api_keys", Part::Rows),
+    ("broadcasts", Part::Rows),
     ("sms_codes", Part::Rows),
     ("revocations", Part::Rows),
     ("sync_tickets", Part::Over),
+    ("service_quotas", Part::Over),
     ("schema_support", Part::Made),
 ];
 

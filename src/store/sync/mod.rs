@@ -221,8 +221,21 @@ pub(super) async fn logs_require(
     tx: &mut Tx<'_>,
     users: impl Iterator<Item = UserId>,
 ) -> Result<HashMap<UserId, LogHead>, Failed> {
+    let users: BTreeSet<_> = users.collect();
+    let logs = logs_lock(tx, &users).await?;
+    if logs.len() < users.len() {
+        return Err(StoreError::NoUser.into());
+    }
+    Ok(logs)
+}
+
+/// Locks the logs of those of the users who are there.
+pub(super) async fn logs_lock(
+    tx: &mut Tx<'_>,
+    users: &BTreeSet<UserId>,
+) -> Result<HashMap<UserId, LogHead>, Failed> {
     // In one order everywhere, against deadlocks.
-    let users: Vec<_> = users.collect::<BTreeSet<_>>().into_iter().collect();
+    let users: Vec<_> = users.iter().copied().collect();
     let mut logs = HashMap::with_capacity(users.len());
     for piece in pieces(&users) {
         let sql = format!(
@@ -238,9 +251,6 @@ pub(super) async fn logs_require(
             query.fetch_all(conn).await?
         });
         logs.extend(found.iter().map(|row| (row.user_id, row.head())));
-    }
-    if logs.len() < users.len() {
-        return Err(StoreError::NoUser.into());
     }
     Ok(logs)
 }

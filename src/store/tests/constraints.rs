@@ -109,6 +109,22 @@ const CASES: &[(C, &str)] = &[
         C::IdempotencyKey,
         "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys",
     ),
+    (C::ApiKeyId, "INSERT INTO api_keys SELECT * FROM api_keys"),
+    (C::ApiKeyQuota, "UPDATE api_keys SET events_per_hour = 0"),
+    (
+        C::ServiceQuota,
+        "INSERT INTO service_quotas SELECT * FROM service_quotas",
+    ),
+    (
+        C::ServiceQuotaEvents,
+        "UPDATE service_quotas SET events = 0",
+    ),
+    (
+        C::BroadcastId,
+        "INSERT INTO broadcasts SELECT * FROM broadcasts",
+    ),
+    (C::BroadcastState, "UPDATE broadcasts SET state = 'lost'"),
+    (C::BroadcastCounts, "UPDATE broadcasts SET skipped = -1"),
     (
         C::JanitorRun,
         "INSERT INTO janitor_runs SELECT * FROM janitor_runs",
@@ -126,6 +142,9 @@ const CASES: &[(C, &str)] = &[
     (C::ForeignKey, "INSERT INTO user_logs VALUES ($z, $z, 0, 0)"),
     (C::ForeignKey, "UPDATE sync_events SET user_id = $z"),
     (C::ForeignKey, "UPDATE favorites SET user_id = $z"),
+    (C::ForeignKey, "UPDATE service_quotas SET user_id = $z"),
+    (C::ForeignKey, "UPDATE service_quotas SET key_id = $z"),
+    (C::ForeignKey, "UPDATE broadcasts SET key_id = $z"),
     (C::ForeignKey, "UPDATE plays SET user_id = $z"),
     (C::ForeignKey, "UPDATE players SET user_id = $z"),
     (C::ForeignKey, "UPDATE players SET active_device = $z"),
@@ -154,7 +173,11 @@ const ROWS: &str = "
     INSERT INTO playlist_entries VALUES ($a, $a, 's', 1, $now);
     INSERT INTO players VALUES ($a, $a, 1, NULL, NULL);
     INSERT INTO idempotency_keys VALUES ($a, 'h', 'h', '{}', $now);
-    INSERT INTO janitor_runs VALUES ('j', $now, $now, $now, NULL, '{}', NULL);";
+    INSERT INTO janitor_runs VALUES ('j', $now, $now, $now, NULL, '{}', NULL);
+    INSERT INTO api_keys VALUES ($a, 'n', 'h', '[]', NULL, $now, NULL);
+    INSERT INTO service_quotas VALUES ($a, $a, 1, 1);
+    INSERT INTO broadcasts VALUES ($a, $a, 'x', '{}', '{}', 'waiting', $a, $a, 0, 0, 0, NULL, $now,
+        $now, NULL, NULL);";
 
 async fn every_constraint(bed: &Bed) {
     let (open, close) = match bed.store.engine() {
