@@ -7,6 +7,8 @@
 mod backup;
 mod certificate;
 mod check;
+mod command;
+mod control;
 #[cfg(feature = "faults")]
 mod faults;
 mod files;
@@ -19,6 +21,7 @@ mod unclean;
 
 pub use backup::{backup, renew_epochs, restore};
 pub use check::{check, check_strictly};
+pub use command::{Command, command};
 
 use std::{
     fmt::Write as _,
@@ -78,6 +81,9 @@ pub enum BootError {
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// A command was refused, here or by a running server.
+    #[error("{0}")]
+    Command(String),
     /// A setting that only shows itself here.
     #[error("{0}")]
     Setting(#[from] FieldError),
@@ -280,12 +286,14 @@ async fn serve_store(
     let mut listeners = listeners::bind(settings, world, metrics, &graph, files, encryption)?;
     announce(settings, &listeners)?;
     let mut certificate = pin!(tls::keep(tls, hangup));
+    let mut controlled = pin!(command::serve(settings, store, &graph));
 
     let stopped = tokio::select! {
         result = listeners.serve() => result,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         never = &mut certificate => match never {},
+        never = &mut controlled => match never {},
     };
     // A second signal ends the wait.
     tokio::select! {
@@ -294,6 +302,7 @@ async fn serve_store(
         _ = terminate.recv() => tracing::warn!("stopped without finishing the drain"),
         _ = interrupt.recv() => tracing::warn!("stopped without finishing the drain"),
         never = &mut certificate => match never {},
+        never = &mut controlled => match never {},
     }
     // It says where a server listens; none does any more.
     let _ = fs::remove_file(settings.data_dir.join(LISTEN_FILE));

@@ -5,6 +5,7 @@
 
 mod backup;
 mod config;
+mod keys;
 
 use std::{
     ffi::OsString,
@@ -92,6 +93,9 @@ Examples:
     /// Tell every client to load its data anew, after a database was brought back by other means
     #[command(long_about = backup::RENEW, after_long_help = backup::RENEW_EXAMPLES)]
     RenewEpochs(backup::RenewArgs),
+    /// Make, list and revoke the keys with which other services call
+    #[command(subcommand, long_about = keys::KEYS, after_long_help = keys::EXAMPLES)]
+    Keys(keys::KeysCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -186,6 +190,12 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::RenewEpochs(args) => with_settings(&args.place.overrides(env), |settings| {
             boot::renew_epochs(settings, args.sessions.sign_out_everyone)
         }),
+        Command::Keys(keys) => {
+            let (command, place) = keys.parts();
+            with_settings(&place.overrides(env), |settings| {
+                boot::command(settings, &command)
+            })
+        }
         Command::Config(ConfigCommand::Check(args)) => config::check(
             &args.overrides(env),
             &mut io::stdout().lock(),

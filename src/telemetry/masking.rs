@@ -20,7 +20,7 @@ const PATTERN: &str = concat!(
     r"\x1b\[(?:[0-9]{1,3};?){0,6}m",
     r"|[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}",
     r"|eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*",
-    r"|ls[rt]_[A-Za-z0-9_-]+",
+    r"|ls[krt]_[A-Za-z0-9_-]+",
     r"|(?i:bearer)\s+[A-Za-z0-9._~+/=:@%-]+",
     r"|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}",
     r"|(?:\+|%2[Bb])?[0-9]{8,}",
@@ -146,7 +146,7 @@ impl Kind {
             Self::Bearer
         } else if text.contains('@') {
             Self::Email
-        } else if starts(&["eyJ", "lsr_", "lst_"]) {
+        } else if starts(&["eyJ", "lsk_", "lsr_", "lst_"]) {
             Self::Token
         } else if text.bytes().all(|b| b.is_ascii_digit()) || starts(&["+", "%"]) {
             Self::Digits

@@ -24,69 +24,15 @@ use super::{
 };
 use crate::{
     actors::{
-        Failure,
-        kernel::{Ask, Class, Cx, Deadline, Public, Reply, Serve, Unit, view},
+        kernel::{Cx, Public, Unit, view},
         session::{Broadcasted, Sessions},
     },
     domain::{
-        idempotency::IdempotencyKey,
-        ids::{ApiKeyId, BroadcastId, EventId},
-        services::{
-            Broadcast, BroadcastCursor, BroadcastStarted, EventData, EventType, Quotas, Segment,
-        },
+        ids::{BroadcastId, EventId},
+        services::Quotas,
     },
-    store::{FreeBroadcast, Hints, NewBroadcast, Stepped, Store, StoreError, TakenBroadcast},
+    store::{FreeBroadcast, Hints, Stepped, Store, StoreError, TakenBroadcast},
 };
-
-macro_rules! asks {
-    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
-        impl Ask for $name {
-            type Reply = $reply;
-            const CLASS: Class = Class::$class;
-        }
-    )+};
-}
-
-asks! {
-    Command StartBroadcast -> Result<BroadcastStarted, Failure>;
-    Command CancelBroadcast -> Result<Option<Broadcast>, Failure>;
-    Read ShowBroadcast -> Result<Option<Broadcast>, Failure>;
-    Read ListBroadcasts -> Result<Vec<Broadcast>, Failure>;
-}
-
-/// Append an event to many users' logs, from now on and as fast as others allow.
-#[derive(Debug)]
-pub struct StartBroadcast {
-    /// The key that asks.
-    pub key: ApiKeyId,
-    /// The event's type.
-    pub event_type: EventType,
-    /// What it says.
-    pub data: EventData,
-    /// For whom.
-    pub segment: Segment,
-    /// Names the call, if it may be repeated.
-    pub once: Option<IdempotencyKey>,
-}
-
-/// End a broadcast of a key. None: the key began no such.
-#[derive(Debug)]
-pub struct CancelBroadcast(pub ApiKeyId, pub BroadcastId);
-
-/// A broadcast of a key. None: the key began no such.
-#[derive(Debug)]
-pub struct ShowBroadcast(pub ApiKeyId, pub BroadcastId);
-
-/// Broadcasts of a key, the newest first.
-#[derive(Debug)]
-pub struct ListBroadcasts {
-    /// The key.
-    pub key: ApiKeyId,
-    /// At most so many.
-    pub limit: u32,
-    /// Only those before this one.
-    pub before: Option<BroadcastCursor>,
-}
 
 /// What the broadcaster works with.
 #[derive(Debug, Clone)]
@@ -107,7 +53,7 @@ pub struct BroadcasterParts {
 /// See the module.
 #[derive(Debug)]
 pub struct Broadcaster {
-    parts: BroadcasterParts,
+    pub(super) parts: BroadcasterParts,
     /// Those it works at, the next one first.
     jobs: VecDeque<Job>,
     /// The one whose step is under way.
@@ -145,7 +91,7 @@ impl Broadcaster {
     /// Between two sweeps of those that were finished long ago.
     const SWEEP: Duration = Duration::from_mins(10);
     /// For how long no other node takes one over. Each step begins it anew.
-    const LEASE: TimeDelta = TimeDelta::seconds(10);
+    const LEASE: TimeDelta = TimeDelta::seconds(5);
     /// How long a step may take.
     const BUDGET: Duration = Duration::from_secs(5);
     /// Broadcasts that it works at, in turn.
@@ -177,7 +123,7 @@ impl Broadcaster {
     }
 
     /// Looks for one that nobody works at, and takes it.
-    fn look(&mut self, cx: &mut Cx<'_, Self>) {
+    pub(super) fn look(&mut self, cx: &mut Cx<'_, Self>) {
         let held = self.jobs.len() + usize::from(self.at_work.is_some());
         if self.looking || self.is_leaving() || held >= Self::ROOM {
             return;
@@ -373,96 +319,5 @@ impl Unit for Broadcaster {
             lost: Public(self.lost),
             failures: Public(self.failures),
         }
-    }
-}
-
-fn deadline(cx: &Cx<'_, Broadcaster>) -> Deadline {
-    cx.deadline.unwrap_or_else(|| cx.world.instant())
-}
-
-impl Serve<StartBroadcast> for Broadcaster {
-    fn serve(
-        &mut self,
-        it: StartBroadcast,
-        cx: &mut Cx<'_, Self>,
-    ) -> Reply<Self, Result<BroadcastStarted, Failure>> {
-        let id = match cx.world.uuid() {
-            Ok(id) => BroadcastId(id),
-            Err(e) => return Reply::Now(Err(e.into())),
-        };
-        let new = NewBroadcast {
-            id,
-            key: it.key,
-            event_type: it.event_type,
-            data: it.data,
-            segment: it.segment,
-            now: cx.world.now(),
-        };
-        let (store, deadline) = (self.parts.store.clone(), deadline(cx));
-        Reply::later(
-            async move { store.broadcast_start(deadline, new, it.once).await },
-            move |it: &mut Self, started, cx| {
-                // Not one that was accepted before.
-                if started == Ok(BroadcastStarted::Accepted(id)) {
-                    it.parts.metrics.broadcast("accepted");
-                    it.look(cx);
-                }
-                started.map_err(Failure::from)
-            },
-        )
-    }
-}
-
-impl Serve<CancelBroadcast> for Broadcaster {
-    fn serve(
-        &mut self,
-        CancelBroadcast(key, id): CancelBroadcast,
-        cx: &mut Cx<'_, Self>,
-    ) -> Reply<Self, Result<Option<Broadcast>, Failure>> {
-        let (store, deadline, now) = (self.parts.store.clone(), deadline(cx), cx.world.now());
-        Reply::later(
-            async move { store.broadcast_cancel(deadline, key, id, now).await },
-            move |it: &mut Self, cancelled, _| {
-                // Not one that was over before.
-                if let Ok(Some(found)) = &cancelled
-                    && found.finished_at == Some(now)
-                {
-                    it.parts.metrics.broadcast("cancelled");
-                }
-                cancelled.map_err(Failure::from)
-            },
-        )
-    }
-}
-
-impl Serve<ShowBroadcast> for Broadcaster {
-    fn serve(
-        &mut self,
-        ShowBroadcast(key, id): ShowBroadcast,
-        cx: &mut Cx<'_, Self>,
-    ) -> Reply<Self, Result<Option<Broadcast>, Failure>> {
-        let (store, deadline) = (self.parts.store.clone(), deadline(cx));
-        Reply::later(
-            async move { store.broadcast_fetch(deadline, key, id).await },
-            |_, found, _| found.map_err(Failure::from),
-        )
-    }
-}
-
-impl Serve<ListBroadcasts> for Broadcaster {
-    fn serve(
-        &mut self,
-        it: ListBroadcasts,
-        cx: &mut Cx<'_, Self>,
-    ) -> Reply<Self, Result<Vec<Broadcast>, Failure>> {
-        let (store, deadline) = (self.parts.store.clone(), deadline(cx));
-        Reply::later(
-            async move {
-                store
-                    .broadcast_list(deadline, it.key, it.limit, it.before)
-                    .await
-            },
-            |_, found, _| found.map_err(Failure::from),
-        )
     }
 }

@@ -3,17 +3,18 @@
 //! `KeyKeeper` keeps the snapshot of keys that requests are checked against, `Broadcaster` works at
 //! broadcasts and answers for them. What concerns one user goes to the user's session.
 
+mod answers;
 mod broadcaster;
 mod job;
 mod key_keeper;
+mod messages;
 mod metrics;
 
 use std::sync::Arc;
 
-pub use broadcaster::{
-    Broadcaster, BroadcasterParts, CancelBroadcast, ListBroadcasts, ShowBroadcast, StartBroadcast,
-};
+pub use broadcaster::{Broadcaster, BroadcasterParts};
 pub use key_keeper::{KeyKeeper, RefreshKeys};
+pub use messages::{CancelBroadcast, ListBroadcasts, ShowBroadcast, StartBroadcast};
 pub use metrics::ServiceMetrics;
 
 use super::kernel::Handle;

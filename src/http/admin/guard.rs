@@ -126,7 +126,6 @@ mod tests {
     use prometheus_client::registry::Registry;
 
     use super::*;
-    use crate::domain::clock::{Clock as _, System};
 
     const TOKEN: &str = "an-admin-token-of-32-characters-";
 

@@ -33,6 +33,7 @@ fn everything_personal_is_masked() {
         ("phone_13800138000", "phone_138****8000"),
         ("user@example.com wrote", "u***@example.com wrote"),
         ("13800138000@163.com", "1***@163.com"),
+        ("lsk_AbCdEfGh0123456789", "lsk_AbCd****23456789"),
         ("lsr_AbCdEfGh0123456789", "lsr_AbCd****23456789"),
         ("lst_AbCdEfGh0123456789x", "lst_AbCd****3456789x"),
         (

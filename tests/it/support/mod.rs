@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod raw;
 pub mod rows;
 pub mod server;
+pub mod service;
 pub mod shape;
 pub mod socket;
 
@@ -25,6 +26,7 @@ pub use client::{Api, Device};
 pub use database::{Engine, redis};
 pub use raw::{Got, Raw};
 pub use server::{Cluster, Server};
+pub use service::Service;
 pub use shape::assert_shape;
 pub use socket::{Incoming, Socket};
 

@@ -129,3 +129,78 @@ impl Rows<'_> {
         append_rows!(self, db, "randomblob(16)", text, "json_object");
     }
 }
+
+/// Makes so many users without devices, as their logins would: the ids, in their order.
+pub async fn users(server: &Server, count: u32) -> Vec<Uuid> {
+    let world = World::system();
+    let mut ids: Vec<Uuid> = (0..count).map(|_| world.uuid().unwrap()).collect();
+    ids.sort_unstable();
+    let now = world.now().trunc_subsecs(6);
+    macro_rules! insert {
+        ($db:expr) => {
+            for id in &ids {
+                sqlx::query("INSERT INTO users VALUES ($1, $2, 'USER', 1, $3, $3)")
+                    .bind(id)
+                    .bind(format!("+{}", id.simple()))
+                    .bind(now)
+                    .execute(&mut *$db)
+                    .await
+                    .unwrap();
+                sqlx::query("INSERT INTO user_logs VALUES ($1, $2, 0, 0)")
+                    .bind(id)
+                    .bind(world.uuid().unwrap())
+                    .execute(&mut *$db)
+                    .await
+                    .unwrap();
+            }
+        };
+    }
+    if let Some(url) = server.database_url() {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        insert!(tx);
+        tx.commit().await.unwrap();
+    } else {
+        let mut db = sqlite(server).await;
+        let mut tx = db.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        insert!(tx);
+        tx.commit().await.unwrap();
+    }
+    ids
+}
+
+/// How many events of this type each user has: those who have some.
+pub async fn events_of_type(server: &Server, event_type: &str) -> Vec<(Uuid, i64)> {
+    let sql = "SELECT user_id, count(*) FROM sync_events WHERE event_type = $1 \
+               GROUP BY user_id ORDER BY user_id";
+    let query = |event_type: &str| event_type.to_owned();
+    if let Some(url) = server.database_url() {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        let rows = sqlx::query_as(sql).bind(query(event_type));
+        rows.fetch_all(&mut db).await.unwrap()
+    } else {
+        let mut db = sqlite(server).await;
+        let rows = sqlx::query_as(sql).bind(query(event_type));
+        rows.fetch_all(&mut db).await.unwrap()
+    }
+}
+
+/// Logs whose head is not their newest event's.
+pub async fn broken_logs(server: &Server) -> i64 {
+    let sql = "SELECT count(*) FROM user_logs l WHERE l.head_seq <> \
+               (SELECT COALESCE(max(seq), 0) FROM sync_events e WHERE e.user_id = l.user_id)";
+    if let Some(url) = server.database_url() {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+    } else {
+        let mut db = sqlite(server).await;
+        sqlx::query_scalar(sql).fetch_one(&mut db).await.unwrap()
+    }
+}
+
+async fn sqlite(server: &Server) -> SqliteConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(server.data().join("listen-stream.db"))
+        .busy_timeout(Duration::from_secs(10));
+    SqliteConnection::connect_with(&options).await.unwrap()
+}
