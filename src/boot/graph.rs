@@ -161,7 +161,7 @@ pub(super) async fn start(
         node,
         quotas: quotas(settings),
     };
-    let services = start_services(&kernel, settings, parts);
+    let services = start_services(&kernel, settings, world, parts).await?;
     let directory = Directory::default();
     directory.add(sessions.clone());
     directory.add(login.all());
@@ -284,9 +284,19 @@ fn quotas(settings: &Settings) -> Quotas {
     }
 }
 
-fn start_services(kernel: &Kernel, settings: &Settings, parts: BroadcasterParts) -> Services {
+/// What other services are served with, with their keys already read.
+async fn start_services(
+    kernel: &Kernel,
+    settings: &Settings,
+    world: &World,
+    parts: BroadcasterParts,
+) -> Result<Services, BootError> {
     let keys = Arc::<KeyRing>::default();
     let serves = settings.server.internal_listen.is_some();
+    if serves {
+        let as_of = world.instant();
+        keys.publish(parts.store.api_key_list(as_of + START_BUDGET).await?, as_of);
+    }
     let keeper = {
         let (store, keys) = (parts.store.clone(), Arc::clone(&keys));
         kernel.start(ROOT, move || {
@@ -294,13 +304,13 @@ fn start_services(kernel: &Kernel, settings: &Settings, parts: BroadcasterParts)
         })
     };
     let (metrics, quotas) = (parts.metrics.clone(), parts.quotas);
-    Services {
+    Ok(Services {
         keys,
         keeper,
         broadcaster: kernel.start(ROOT, move || Broadcaster::new(parts.clone())),
         metrics,
         quotas,
-    }
+    })
 }
 
 fn add_roots(

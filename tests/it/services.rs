@@ -4,7 +4,8 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Cluster, Device, Server, Service, Socket, assert_shape, client::send, redis, service::INTERNAL,
+    Cluster, Device, Server, Service, Socket, assert_shape, client::send, eventually, redis, rows,
+    service::INTERNAL,
 };
 
 const APPEND: &[&str] = &["events:append"];
@@ -203,6 +204,40 @@ both_engines! {
         service.offline(&one, &format!("{device}&limit=0")).await.invalid("limit");
         let nobody = Device { user_id: NOBODY.to_owned(), ..one };
         service.offline(&nobody, "").await.problem(404, "user_not_found");
+    }
+
+    async fn what_the_log_no_longer_has_is_said(engine) {
+        let settings = [
+            INTERNAL,
+            ("services.user_events_per_hour", "1"),
+            ("sync.retention_max_events", "50"),
+            ("sync.retention_min_events", "0"),
+            ("sync.retention_min_hours", "0"),
+            ("sync.trim_interval_ms", "20"),
+        ];
+        let server = Server::with(engine, &settings).await;
+        let service = Service::with(&server, &["offline:read"]).await;
+        let me = server.api().newcomer("mine").await;
+        me.put("song", "a").await.ok(201);
+        me.put("song", "b").await.ok(201);
+        let device = format!("?device={}&limit=1", me.id);
+        let page = service.offline(&me, &device).await.ok(200);
+        let cursor = page["next_cursor"].as_str().unwrap().to_owned();
+        rows::append(&server, &me, "x", 120, 120).await;
+        eventually("it is trimmed", async || {
+            service.offline(&me, "").await.ok(200)["floor_seq"] == 72
+        }).await;
+        let view = service.offline(&me, "").await.ok(200);
+        let item = &view["items"][0];
+        assert_eq!((&item["events"], &item["resync"], &item["acked_seq"]), (&json!(50), &json!(true), &json!(0)));
+        // What is there is shown, and no page has a hole.
+        let page = service.offline(&me, &device).await.ok(200);
+        assert_eq!(page["items"][0]["seq"], 73);
+        let next = format!("{device}&cursor={cursor}");
+        service.offline(&me, &next).await.problem(410, "log_compacted");
+        let other = server.api().newcomer("other").await;
+        let mixed = format!("?device={}&cursor={cursor}", other.id);
+        service.offline(&other, &mixed).await.problem(410, "epoch_changed");
     }
 }
 

@@ -370,6 +370,21 @@ fn settings_that_do_not_go_together_are_refused() {
         "sync.retention_min_hours: found 49, expected at most sync.retention_days, 2, in hours \
          (DATA/listen-stream.toml:2)"
     );
+    let internal = "[server]\ninternal_listen = \"127.0.0.1:8082\"\n";
+    let file = format!("{internal}[services]\nuser_events_per_hour = 201\n");
+    assert_eq!(
+        case(&file, &[]).message(),
+        "services.user_events_per_hour: found 201, expected at most 200: in a day half of \
+         sync.retention_max_events (DATA/listen-stream.toml:4)"
+    );
+    let file = format!("{internal}[sync]\nretention_max_events = 9999\n");
+    assert_eq!(
+        case(&file, &[]).message(),
+        "sync.retention_max_events: found 9999, expected at least 10000, because \
+         services.user_events_per_hour is 200 (DATA/listen-stream.toml:4)"
+    );
+    // Without an internal listener no service appends anything.
+    case("[services]\nuser_events_per_hour = 1000000\n", &[]).load();
     assert_eq!(
         case("[server]\nadmin_listen = \"127.0.0.1:8080\"\n", &[]).message(),
         "server.admin_listen: found 127.0.0.1:8080, which is server.listen too, expected another \
