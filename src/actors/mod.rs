@@ -10,6 +10,7 @@ pub mod inspector;
 pub mod janitor;
 pub mod kernel;
 pub mod library;
+pub mod nodes;
 pub mod services;
 pub mod session;
 pub mod sync;
@@ -21,6 +22,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 pub use failure::Failure;
 use identity::LoginDesks;
 use kernel::{Class, Handle};
+use nodes::NodeKeeper;
 use services::Services;
 use session::Sessions;
 use sync::{CursorKeeper, HeadWatcher};
@@ -30,7 +32,7 @@ use crate::{
         clock::World,
         identity::{RevocationSet, Secrets},
     },
-    store::Hints,
+    store::Redis,
 };
 
 /// What the HTTP layer is given of the graph: whom to ask, and the published snapshots.
@@ -48,6 +50,8 @@ pub struct Graph {
     pub world: World,
     /// When the store last answered: a snapshot that readiness reads.
     pub pulse: Arc<identity::Pulse>,
+    /// Whether it is known what was revoked: a snapshot that readiness and token checks read.
+    pub trust: Arc<identity::Trust>,
     /// Set once when the node is going away.
     pub draining: Arc<AtomicBool>,
     /// Where every actor is found.
@@ -56,10 +60,12 @@ pub struct Graph {
     pub inspectors: inspector::Inspectors,
     /// What other services are served with.
     pub services: Services,
-    /// The way to other nodes, if there may be any.
-    pub(crate) hints: Option<Hints>,
     /// Public playlists, for everybody.
     pub public: Handle<library::PublicPlaylists>,
+    /// Who knows the other nodes.
+    pub nodes: Handle<NodeKeeper>,
+    /// The way to other nodes, if there may be any.
+    pub(crate) redis: Option<Redis>,
     pub(crate) cursors: Handle<CursorKeeper>,
     pub(crate) heads: Handle<HeadWatcher>,
     pub(crate) revoked: Handle<identity::RevocationKeeper>,
@@ -69,7 +75,13 @@ impl Graph {
     /// Whether hints of other nodes arrive; none where none are set up.
     #[must_use]
     pub fn hints_arrive(&self) -> Option<bool> {
-        self.hints.as_ref().map(Hints::is_up)
+        self.redis.as_ref().map(|it| it.hints.is_up())
+    }
+
+    /// Whether rate limits count over all nodes; none where they never do.
+    #[must_use]
+    pub fn limits_are_shared(&self) -> Option<bool> {
+        self.redis.as_ref().map(|it| it.limits.are_shared())
     }
 
     /// Whether no session has a request in hand.

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     domain::clock::World,
     settings::{Finding, ProblemKind, Settings},
+    store::{Mode, redis_mode},
 };
 
 /// What would stop a start.
@@ -20,7 +21,21 @@ pub fn check(settings: &Settings) -> Vec<Finding> {
     {
         found.append(&mut unusable);
     }
+    found.extend(redis(settings));
     found
+}
+
+/// A Redis that answers and is none that can be used. One that is away stops nobody.
+fn redis(settings: &Settings) -> Option<Finding> {
+    let url = settings.redis.url.as_ref()?;
+    let mode = redis_mode(url.expose()).filter(|mode| *mode != Mode::Standalone)?;
+    Some(Finding {
+        key: "redis.url",
+        kind: ProblemKind::BadValue,
+        found: format!("the address of {}", mode.name()),
+        expected: "that of one standalone Redis: Cluster and Sentinel are not supported yet"
+            .to_owned(),
+    })
 }
 
 /// The same, and what a start only warns of, because a server that runs is of more use than one that

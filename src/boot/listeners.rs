@@ -21,7 +21,12 @@ use super::{
 };
 use crate::{
     actors::Graph,
-    domain::{clock::World, forwarded::TrustedProxies, sync::FloodLimit},
+    domain::{
+        clock::World,
+        forwarded::TrustedProxies,
+        limit::{LimitKey, Rate, Verdict},
+        sync::FloodLimit,
+    },
     http::{
         admin::{self, AdminAccess, AdminMetrics},
         connection::Door,
@@ -30,7 +35,7 @@ use crate::{
         history, identity,
         internal::{self, ServiceAccess},
         library,
-        limit::{LimitConfig, Limits},
+        limit::{LimitConfig, Limits, SharedBuckets},
         openapi,
         places::Places,
         player, playlists, public_playlists, snapshot,
@@ -42,6 +47,7 @@ use crate::{
         ws,
     },
     settings::{Limits as LimitSettings, Secret, Server, Settings},
+    store::SharedLimits,
     telemetry::metrics::Metrics,
 };
 
@@ -82,13 +88,20 @@ impl Readiness for NodeReadiness {
             ("store", state(silent < STORE_SILENT)),
         ];
         checks.push(("actors", state(graph.roots_are_at_work())));
-        if let Some(up) = graph.hints_arrive() {
-            let degraded = if up {
+        let lesser = |good| {
+            if good {
                 CheckState::Ok
             } else {
                 CheckState::Degraded
-            };
-            checks.push(("redis", degraded));
+            }
+        };
+        let known = graph.trust.is_fresh(graph.world.instant());
+        checks.push(("revocations", lesser(known)));
+        if let Some(up) = graph.hints_arrive() {
+            checks.push(("redis", lesser(up)));
+        }
+        if let Some(shared) = graph.limits_are_shared() {
+            checks.push(("limits", lesser(shared)));
         }
         checks
     }
@@ -104,7 +117,8 @@ pub(super) fn bind(
     encryption: Option<&Encryption>,
 ) -> Result<Listeners, BootError> {
     let server = &settings.server;
-    let limits = Limits::new(&limit_config(&settings.limits), world);
+    let together = graph.redis.as_ref().map(|it| together(&it.limits));
+    let limits = Limits::new(&limit_config(&settings.limits), world).together(together);
     let proxies = TrustedProxies::new(&server.trusted_proxies, server.forwarded_header);
     let surface = Surface {
         world: world.clone(),
@@ -310,6 +324,24 @@ fn connections(graph: &Graph) -> Connections {
     let all = Connections::new(graph.world.clone());
     graph.directory.add(all.clone());
     all
+}
+
+/// The buckets that all nodes share, as limiters ask them.
+#[derive(Debug)]
+struct Together(SharedLimits);
+
+impl SharedBuckets for Together {
+    fn take(&self, key: LimitKey, rate: Rate) -> Option<Verdict> {
+        self.0.take(key, rate)
+    }
+
+    fn sweep(&self) {
+        self.0.sweep();
+    }
+}
+
+fn together(limits: &SharedLimits) -> Arc<dyn SharedBuckets> {
+    Arc::new(Together(limits.clone()))
 }
 
 fn limit_config(it: &LimitSettings) -> LimitConfig {

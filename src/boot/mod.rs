@@ -41,14 +41,14 @@ use tokio::{
 use tracing::field;
 
 use crate::{
-    actors::{Graph, session::Drain, sync::Flush},
+    actors::{Graph, nodes::Leave, session::Drain, sync::Flush},
     domain::{
         clock::{EntropyError, World},
         error::FieldError,
     },
     settings::{self, Finding, Settings, Synchronous},
     store::{
-        BackupError, DataLock, Database, HintsError, KeysError, LockError, MasterKey, OpenError,
+        BackupError, DataLock, Database, KeysError, LockError, MasterKey, OpenError, RedisUrlError,
         Store, StoreConfig, StoreError, StoreMetrics,
     },
     telemetry::metrics::Metrics,
@@ -74,7 +74,7 @@ pub enum BootError {
     Backup(#[from] BackupError),
     /// Redis cannot be used.
     #[error(transparent)]
-    Hints(#[from] HintsError),
+    Redis(#[from] RedisUrlError),
     /// The store did not answer.
     #[error("the store does not answer: {0}")]
     Store(#[from] StoreError),
@@ -389,6 +389,9 @@ async fn drain(graph: &Graph, listeners: listeners::Listeners, patience: Duratio
     let deadline = graph.world.instant() + FLUSH_BUDGET;
     if graph.cursors.ask(Flush, deadline).await.is_err() {
         tracing::warn!("the last cursors were not stored: some events will be sent again");
+    }
+    if graph.nodes.ask(Leave, deadline).await.is_err() {
+        tracing::warn!("other nodes will notice only by their lease that this one is gone");
     }
     tracing::info!("stopped");
 }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::{
-    actors::sync::Attached,
+    actors::{identity::Trust, nodes::Nodes, sync::Attached},
     domain::clock::World,
     http::health::{CheckState, Readiness},
-    store::{Hints, Store},
+    store::{Redis, Store},
     telemetry::metrics::{Metrics, Named, Sample, sampled, sampled_gauge, sampled_gauges},
 };
 
@@ -57,12 +57,41 @@ pub(super) fn of_store(metrics: &Metrics, store: Store, runtime: tokio::runtime:
     });
 }
 
-/// Whether Redis answers.
-pub(super) fn of_redis(metrics: &Metrics, hints: Hints) {
+/// Whether Redis answers, and what it does.
+pub(super) fn of_redis(metrics: &Metrics, redis: Redis) {
+    let Redis { hints, limits } = redis;
     metrics.register(|registry| {
         let help = "Whether Redis answered when it was last asked";
         let up = move || f64::from(u8::from(hints.is_up()));
         sampled_gauge(registry, "redis_up", help, up);
+        let help = "Whether rate limits count over all nodes";
+        let shared = move || f64::from(u8::from(limits.are_shared()));
+        sampled_gauge(registry, "limits_shared", help, shared);
+    });
+}
+
+const ALIVE: Named = ("nodes_alive", "Nodes that beat, this one among them");
+const CONNECTIONS: Named = (
+    "nodes_connections",
+    "Sockets open at all nodes that beat, as of their last beats",
+);
+const REVOCATIONS: Named = (
+    "revocations_age_seconds",
+    "How long ago it was read what was revoked",
+);
+
+/// What this node knows of the others.
+pub(super) fn of_nodes(metrics: &Metrics, nodes: Arc<Nodes>, trust: Arc<Trust>, world: World) {
+    metrics.register(|registry| {
+        sampled(registry, move || {
+            let all = nodes.totals();
+            let age = trust.age(world.instant());
+            vec![
+                (ALIVE, Sample::Gauge(number(all.alive))),
+                (CONNECTIONS, Sample::Gauge(number(all.sockets))),
+                (REVOCATIONS, Sample::Gauge(age.as_secs_f64())),
+            ]
+        });
     });
 }
 

@@ -52,6 +52,8 @@ ids! {
     PlayId,
     /// A playlist.
     PlaylistId,
+    /// A process that serves; new at every start.
+    NodeId,
     /// A line of refresh tokens that descend from one login.
     TokenFamily,
     /// A user.

@@ -56,6 +56,16 @@ pub(super) fn refuse_when_draining(graph: &Graph) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A token that was revoked elsewhere would pass while this node does not hear of it; whether it may is for
+/// the operator to say.
+pub(super) fn refuse_when_in_doubt(graph: &Graph) -> Result<(), ApiError> {
+    if graph.trust.holds(graph.world.instant()) {
+        return Ok(());
+    }
+    let error = ApiError::new(ErrorCode::StoreUnavailable);
+    Err(error.detail("whether the token was revoked is not known now"))
+}
+
 /// The caller that the `Authorization` header proves.
 pub(super) fn authenticate(req: &HttpRequest) -> Result<Arc<Caller>, ApiError> {
     let graph = app_data::<Graph>(req)?;
@@ -82,6 +92,7 @@ pub(super) fn authenticate(req: &HttpRequest) -> Result<Arc<Caller>, ApiError> {
     if graph.revocations.refusal(&caller).is_some() {
         return Err(ErrorCode::TokenRevoked.into());
     }
+    refuse_when_in_doubt(graph)?;
     app_data::<Limits>(req)?.check_user(req, caller.user)?;
     Ok(caller)
 }

@@ -1,46 +1,42 @@
 //! How often one address and one user may ask.
 //!
-//! Owns the buckets of this process. An address is the client's (`client.rs`); an IPv6 caller owns a
+//! Owns the buckets of this process, in front of those that all nodes share ([`SharedBuckets`]): what is
+//! refused here costs no question there. An address is the client's (`client.rs`); an IPv6 caller owns a
 //! whole /64, so that is what counts. Buckets that are full again are forgotten, by
 //! [`Limits::sweep`] each minute and whenever [`SWEEP_EVERY`] checks have passed, so that memory
 //! follows the callers of the last moments and not all that ever were.
 
+mod bucket;
+
 use std::{
     future::Future,
     hash::Hash,
-    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     num::NonZeroU32,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use actix_web::{
     HttpMessage, HttpRequest,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::{HeaderMap, HeaderValue},
+    http::header::HeaderMap,
 };
 use futures_util::future::{self, Either};
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::{StateInformationMiddleware, StateSnapshot},
-    state::keyed::DashMapStateStore,
-};
+use governor::Quota;
 use pin_project_lite::pin_project;
 
-use super::{
-    client,
-    error::ApiError,
-    headers::{RATE_LIMIT, RATE_LIMIT_POLICY},
+use self::bucket::{Limiter, Policy, Snapshot, ceil_secs};
+use super::{client, error::ApiError};
+use crate::domain::{
+    clock::World,
+    forwarded::TrustedProxies,
+    ids::UserId,
+    limit::{LimitKey, Rate, Verdict},
 };
-use crate::domain::{clock::World, forwarded::TrustedProxies, ids::UserId};
 
 /// So many checks may pass before a limiter forgets full buckets by itself.
 pub const SWEEP_EVERY: u32 = 65_536;
@@ -76,112 +72,12 @@ impl Default for LimitConfig {
     }
 }
 
-/// What a check left of a bucket, for the headers of the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Snapshot {
-    of: Policy,
-    remaining: u32,
-}
-
-/// Which limiter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Policy {
-    Ip,
-    Auth,
-    User,
-}
-
-impl Policy {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ip => "ip",
-            Self::Auth => "auth",
-            Self::User => "user",
-        }
-    }
-}
-
-/// The value of [`RATE_LIMIT`], put together without asking for memory but its own.
-fn left(policy: Policy, remaining: u32, full_in: Duration) -> Option<HeaderValue> {
-    // The longest name and both numbers at their largest need 44.
-    let mut text = [0; 64];
-    let mut rest = &mut text[..];
-    let (policy, full_in) = (policy.name(), ceil_secs(full_in));
-    write!(rest, "\"{policy}\";r={remaining};t={full_in}").ok()?;
-    let unused = rest.len();
-    HeaderValue::from_bytes(&text[..text.len() - unused]).ok()
-}
-
-fn ceil_secs(d: Duration) -> u64 {
-    d.as_secs() + u64::from(d.subsec_nanos() > 0)
-}
-
-#[derive(Debug, Clone)]
-struct WorldClock(World);
-
-impl Clock for WorldClock {
-    type Instant = Instant;
-    fn now(&self) -> Instant {
-        self.0.instant()
-    }
-}
-
-#[derive(Debug)]
-struct Limiter<K: Hash + Eq + Clone> {
-    policy: Policy,
-    quota: Quota,
-    /// The value of [`RATE_LIMIT_POLICY`].
-    terms: Option<HeaderValue>,
-    checks: AtomicU32,
-    buckets: RateLimiter<K, DashMapStateStore<K>, WorldClock, StateInformationMiddleware>,
-}
-
-impl<K: Hash + Eq + Clone> Limiter<K> {
-    fn new(policy: Policy, quota: Quota, world: &World) -> Self {
-        let clock = WorldClock(world.clone());
-        let (name, burst) = (policy.name(), quota.burst_size());
-        let window = ceil_secs(quota.burst_size_replenished_in()).max(1);
-        Self {
-            policy,
-            quota,
-            terms: HeaderValue::try_from(format!("\"{name}\";q={burst};w={window}")).ok(),
-            checks: AtomicU32::new(0),
-            buckets: RateLimiter::new(quota, DashMapStateStore::default(), clock),
-        }
-    }
-
-    /// Takes one from the bucket; the error says how long until there is one.
-    fn check(&self, key: &K) -> (Snapshot, Result<(), Duration>) {
-        if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
-            self.buckets.retain_recent();
-        }
-        let spare = |state: &StateSnapshot| state.remaining_burst_capacity();
-        let (remaining, outcome) = match self.buckets.check_key(key) {
-            Ok(state) => (spare(&state), Ok(())),
-            Err(until) => {
-                let wait = until.wait_time_from(self.buckets.clock().now());
-                (0, Err(wait))
-            }
-        };
-        let of = self.policy;
-        (Snapshot { of, remaining }, outcome)
-    }
-
-    fn set_headers(&self, remaining: u32, headers: &mut HeaderMap) {
-        let taken = self.quota.burst_size().get().saturating_sub(remaining);
-        let full_in = self.quota.replenish_interval() * taken;
-        if let Some(terms) = &self.terms {
-            headers.insert(RATE_LIMIT_POLICY, terms.clone());
-        }
-        if let Some(left) = left(self.policy, remaining, full_in) {
-            headers.insert(RATE_LIMIT, left);
-        }
-    }
-
-    fn sweep(&self) {
-        self.buckets.retain_recent();
-        self.buckets.shrink_to_fit();
-    }
+/// The buckets that all nodes share. Asking them waits for nothing.
+pub trait SharedBuckets: std::fmt::Debug + Send + Sync {
+    /// What becomes of a request that this node would let in; none while limits count per node.
+    fn take(&self, key: LimitKey, rate: Rate) -> Option<Verdict>;
+    /// Forgets callers who were not heard of lately.
+    fn sweep(&self);
 }
 
 #[derive(Debug)]
@@ -205,6 +101,8 @@ impl Shared {
 #[derive(Debug, Clone)]
 pub struct Limits {
     shared: Arc<Shared>,
+    /// Beyond this node, if there is anything.
+    together: Option<Arc<dyn SharedBuckets>>,
     /// In front of those who call.
     proxies: TrustedProxies,
 }
@@ -235,8 +133,15 @@ impl Limits {
         };
         Self {
             shared: Arc::new(shared),
+            together: None,
             proxies: TrustedProxies::none(),
         }
+    }
+
+    /// The same buckets, in front of those that all nodes share.
+    #[must_use]
+    pub fn together(self, together: Option<Arc<dyn SharedBuckets>>) -> Self {
+        Self { together, ..self }
     }
 
     /// The same buckets, with what `proxies` say of addresses.
@@ -250,7 +155,8 @@ impl Limits {
     /// # Errors
     /// `rate_limited` when the user is over the rate.
     pub fn check_user(&self, req: &HttpRequest, user: UserId) -> Result<(), ApiError> {
-        let (snapshot, outcome) = self.shared.user.check(&user);
+        let key = LimitKey::User(user);
+        let (snapshot, outcome) = self.check(&self.shared.user, &user, key);
         req.extensions_mut().insert(snapshot);
         outcome.map_err(|wait| refusal("user", wait))
     }
@@ -260,14 +166,13 @@ impl Limits {
         self.shared.ip.sweep();
         self.shared.auth.sweep();
         self.shared.user.sweep();
+        self.together.iter().for_each(|it| it.sweep());
     }
 
     /// How many buckets are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.ip.buckets.len()
-            + self.shared.auth.buckets.len()
-            + self.shared.user.buckets.len()
+        self.shared.ip.len() + self.shared.auth.len() + self.shared.user.len()
     }
 
     /// Whether no bucket is remembered.
@@ -276,9 +181,30 @@ impl Limits {
         self.len() == 0
     }
 
+    /// First by this node's own bucket, then by the one that all share.
+    fn check<K: Hash + Eq + Clone>(
+        &self,
+        limiter: &Limiter<K>,
+        caller: &K,
+        key: LimitKey,
+    ) -> (Snapshot, Result<(), Duration>) {
+        let (mut snapshot, outcome) = limiter.check(caller);
+        if let (Ok(()), Some(together)) = (outcome, &self.together) {
+            match together.take(key, limiter.rate) {
+                Some(Verdict::Pass(more)) => snapshot.remaining = snapshot.remaining.min(more),
+                Some(Verdict::Refuse(wait)) => {
+                    snapshot.remaining = 0;
+                    return (snapshot, Err(wait));
+                }
+                None => {}
+            }
+        }
+        (snapshot, outcome)
+    }
+
     fn check_peer(&self, req: &ServiceRequest) -> (Snapshot, Result<(), ApiError>) {
         let ip = network(client::address(req.head(), &self.proxies));
-        let (snapshot, outcome) = self.shared.ip.check(&ip);
+        let (snapshot, outcome) = self.check(&self.shared.ip, &ip, LimitKey::Ip(ip));
         if let Err(wait) = outcome {
             return (snapshot, Err(refusal("ip", wait)));
         }
@@ -286,7 +212,7 @@ impl Limits {
         if !req.match_info().as_str().starts_with(AUTH_PREFIX) {
             return (snapshot, Ok(()));
         }
-        let (snapshot, outcome) = self.shared.auth.check(&ip);
+        let (snapshot, outcome) = self.check(&self.shared.auth, &ip, LimitKey::Auth(ip));
         (snapshot, outcome.map_err(|wait| refusal("auth", wait)))
     }
 }

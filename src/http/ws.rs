@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     error::{self, ApiError},
-    extract::{authenticate, deadline, refuse_when_draining},
+    extract::{authenticate, deadline, refuse_when_draining, refuse_when_in_doubt},
     headers::Origins,
     json::Query,
     limit::Limits,
@@ -221,6 +221,7 @@ async fn redeem(graph: &Graph, ticket: &Ticket, text: &str) -> Result<Caller, Ap
     if graph.revocations.refusal(&caller).is_some() {
         return Err(ErrorCode::TokenRevoked.into());
     }
+    refuse_when_in_doubt(graph)?;
     // The ticket may outlive the token that it was made with.
     if caller.expires_at <= graph.world.now() {
         return Err(ErrorCode::TokenExpired.into());

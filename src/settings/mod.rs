@@ -27,8 +27,8 @@ pub use error::{Finding, Origin, Problem, ProblemKind, SettingsError};
 pub use reader::Effective;
 pub use secret::Secret;
 pub use sections::{
-    Admin, Auth, Database, History, Keys, Limits, Log, LogFormat, MasterKey, Redis, Server,
-    Services, Sms, SmsProvider, Sync, Synchronous,
+    Admin, Auth, Database, History, Keys, Limits, Log, LogFormat, MasterKey, Redis,
+    RevocationsUnknown, Server, Services, Sms, SmsProvider, Sync, Synchronous,
 };
 pub use source::default_file;
 

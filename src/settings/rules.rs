@@ -6,7 +6,8 @@ use super::{
     Settings,
     error::{Origin, ProblemKind},
     reader::Reader,
-    sections::{MasterKey, SmsProvider},
+    secret::Secret,
+    sections::{MasterKey, SmsProvider, many},
 };
 
 /// Notes everything in `settings` that does not go together.
@@ -18,6 +19,7 @@ pub(super) fn check(settings: &Settings, to: &mut Reader) {
     retention(settings, to);
     quotas(settings, to);
     master_key(settings, to);
+    redis(settings, to);
 }
 
 fn is_local(address: SocketAddr) -> bool {
@@ -241,6 +243,22 @@ fn send_queue(settings: &Settings, to: &mut Reader) {
         ),
         "sync.send_queue_bytes at least as large as sync.window_bytes",
     );
+}
+
+/// One standalone Redis is what is understood.
+fn redis(settings: &Settings, to: &mut Reader) {
+    let url = settings.redis.url.as_ref().map(Secret::expose);
+    if let Some(found) = url.and_then(many) {
+        // It may have come from either of the two.
+        let key = if to.origin("redis.url") == Origin::Default {
+            "redis.url_file"
+        } else {
+            "redis.url"
+        };
+        let expected =
+            "the URL of one standalone Redis: Cluster and Sentinel are not supported yet";
+        to.refuse(key, ProblemKind::BadValue, found, expected);
+    }
 }
 
 /// With `PostgreSQL` several nodes need the same key, which none of them may make for itself.

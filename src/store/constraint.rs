@@ -114,6 +114,10 @@ constraints! {
     BroadcastState = "broadcasts_state_check", Report::Name;
     /// Counts are not negative.
     BroadcastCounts = "broadcasts_counts_check", Report::Name;
+    /// A node's id.
+    NodeId = "nodes_pkey", Report::Columns("nodes.id");
+    /// Beats are counted from 1.
+    NodeBeats = "nodes_beats_check", Report::Name;
     /// The one row's id.
     SchemaSupportId = "schema_support_pkey", Report::Columns("schema_support.id");
     /// One row.

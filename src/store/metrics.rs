@@ -287,7 +287,7 @@ impl HintMetrics {
     /// Makes the metrics and registers them.
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
-        let known = ["head", "attached", "told"];
+        let known = ["head", "attached", "told", "revoked"];
         let it = Self {
             sent: Counters::register(
                 registry,

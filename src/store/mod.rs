@@ -17,6 +17,7 @@ mod library;
 mod lock;
 mod metrics;
 mod migrate;
+mod nodes;
 mod open;
 mod redis;
 mod services;
@@ -53,7 +54,9 @@ pub use library::{
 };
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};
-pub use redis::{Hint, Hints, HintsError};
+pub use redis::{
+    Hint, Hints, LimitMetrics, Mode, Redis, RedisUrlError, SharedLimits, mode as redis_mode,
+};
 pub use services::{
     BroadcastPage, BroadcastStep, FreeBroadcast, NewBroadcast, ServiceAppend, Stepped,
     TakenBroadcast,

@@ -131,7 +131,7 @@ both_engines! {
             .map(|kind| kind["kind"].as_str().unwrap()).collect();
         assert_eq!(names, [
             "user_session", "login_desk", "cursor_keeper", "head_watcher", "revocation_keeper",
-            "sync_log_janitor", "history_janitor", "public_playlists", "key_keeper", "broadcaster", "inspector", "device_connection",
+            "sync_log_janitor", "history_janitor", "public_playlists", "key_keeper", "broadcaster", "node_keeper", "inspector", "device_connection",
         ]);
         let sessions = &kinds["kinds"][0];
         assert_eq!(sessions["live"], 1, "{sessions:#}");
@@ -166,7 +166,7 @@ both_engines! {
         let listed = admin.list("kind=device_connection").await;
         assert_eq!(listed[0]["id"], json!(child));
         for root in ["cursor_keeper:node", "head_watcher:node", "revocation_keeper:node",
-                     "sync_log_janitor:node", "history_janitor:node", "public_playlists:node", "key_keeper:node", "broadcaster:node", "login_desk:7", "inspector:0"] {
+                     "sync_log_janitor:node", "history_janitor:node", "public_playlists:node", "key_keeper:node", "broadcaster:node", "node_keeper:node", "login_desk:7", "inspector:0"] {
             let root = admin.get(&format!("/actors/{root}")).await.ok(200);
             assert_eq!(root["freshness"], "live", "{root:#}");
             assert!(root["view"].is_object(), "{root:#}");
@@ -286,7 +286,7 @@ both_engines! {
         me.put("song", "x").await.ok(201);
         let mut shown = String::new();
         for kind in ["user_session", "login_desk", "cursor_keeper", "head_watcher",
-                     "revocation_keeper", "sync_log_janitor", "history_janitor", "public_playlists", "key_keeper", "broadcaster", "inspector",
+                     "revocation_keeper", "sync_log_janitor", "history_janitor", "public_playlists", "key_keeper", "broadcaster", "node_keeper", "inspector",
                      "device_connection"] {
             for item in admin.list(&format!("kind={kind}")).await {
                 let id = item["id"].as_str().unwrap();
@@ -392,6 +392,7 @@ async fn the_description_tells_the_truth() {
             "/admin/v1/actors/{id}/restart",
             "/admin/v1/actors/{id}/stop",
             "/admin/v1/live",
+            "/admin/v1/nodes",
             "/admin/v1/openapi.json",
         ]
     );

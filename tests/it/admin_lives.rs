@@ -122,7 +122,7 @@ both_engines! {
         let me = server.api().newcomer("one").await;
         let mut socket = Socket::open(&me).await;
         for root in ["cursor_keeper:node", "head_watcher:node", "revocation_keeper:node",
-                     "sync_log_janitor:node", "history_janitor:node", "public_playlists:node", "key_keeper:node", "broadcaster:node", "login_desk:0"] {
+                     "sync_log_janitor:node", "history_janitor:node", "public_playlists:node", "key_keeper:node", "broadcaster:node", "node_keeper:node", "login_desk:0"] {
             admin.post(&format!("/actors/{root}/stop")).await.problem(409, "actor_not_stoppable");
             me.put("song", root).await.ok(201);
             let event = socket.next_frame("event").await;

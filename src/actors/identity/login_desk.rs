@@ -29,7 +29,7 @@ use crate::{
         ids::{DeviceId, Epoch, EventId, TokenFamily, UserId},
         sync::Seen,
     },
-    store::{Login, LoginIds, LoginOutcome, NewSmsCode, SmsCodePut, Store},
+    store::{Hints, Login, LoginIds, LoginOutcome, NewSmsCode, SmsCodePut, Store},
     upstream::sms::SmsProvider,
 };
 
@@ -57,6 +57,7 @@ pub struct LoginParts {
     pub(crate) sessions: Sessions,
     pub(crate) revocations: Arc<RevocationSet>,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) hints: Option<Hints>,
     pub(crate) sms: SmsProvider,
     pub(crate) config: LoginConfig,
 }
@@ -277,12 +278,14 @@ async fn log_in(
     for revocation in &session.revocations {
         parts.revocations.add(revocation);
     }
-    let running = parts.sessions.find(&session.user.id);
-    if let Some(running) = running.filter(|_| !session.revocations.is_empty()) {
-        // A session that is not up checks the snapshot when its devices attach again.
-        let _ = running.tell(Recheck);
-        let hint = |log| running.tell(HeadHinted(Seen { log, asked_at }));
-        let _ = session.log.map(hint);
+    if !session.revocations.is_empty() {
+        parts.hints.iter().for_each(Hints::revoked);
+        if let Some(running) = parts.sessions.find(&session.user.id) {
+            // A session that is not up checks the snapshot when its devices attach again.
+            let _ = running.tell(Recheck);
+            let hint = |log| running.tell(HeadHinted(Seen { log, asked_at }));
+            let _ = session.log.map(hint);
+        }
     }
     Ok(LogInReply::Opened(Box::new(open(
         &parts.secrets,

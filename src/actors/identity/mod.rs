@@ -3,10 +3,12 @@
 mod login_desk;
 mod opened;
 mod revocation_keeper;
+mod trust;
 
 pub use login_desk::{
     CodeReply, LogIn, LogInReply, LoginConfig, LoginDesk, LoginDesks, LoginParts, RequestCode,
 };
 pub use opened::Opened;
 pub(in crate::actors) use opened::open;
-pub use revocation_keeper::{Pulse, RevocationKeeper};
+pub use revocation_keeper::{LookNow, RevocationKeeper, RevocationParts};
+pub use trust::{Pulse, Trust};

@@ -163,6 +163,15 @@ impl UserSession {
         })
     }
 
+    /// Puts in force here what was stored, and has the other nodes look.
+    fn revoked(&mut self, revocation: &Revocation, cx: &mut Cx<'_, Self>) {
+        self.parts.revocations.add(revocation);
+        if let Some(hints) = &self.parts.hints {
+            hints.revoked();
+        }
+        self.recheck(cx);
+    }
+
     fn removed(&mut self, device: DeviceId, cx: &mut Cx<'_, Self>) -> Answer<bool> {
         let life = Revocation::life(self.parts.access_life);
         let asked_at = cx.world.instant();
@@ -180,8 +189,7 @@ impl UserSession {
                     return Ok(false);
                 };
                 let revocation = session.announce(asked_at, written, cx).value;
-                session.parts.revocations.add(&revocation);
-                session.recheck(cx);
+                session.revoked(&revocation, cx);
                 Ok(true)
             },
         )
@@ -318,8 +326,7 @@ impl Serve<Rotate> for UserSession {
                     Ok(RotateReply::Opened(Box::new(opened)))
                 }
                 RotateOutcome::Reused(revocation) => {
-                    session.parts.revocations.add(&revocation);
-                    session.recheck(cx);
+                    session.revoked(&revocation, cx);
                     Ok(RotateReply::Reused)
                 }
                 RotateOutcome::Invalid => Ok(RotateReply::Invalid),

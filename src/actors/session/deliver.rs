@@ -109,6 +109,7 @@ impl UserSession {
         if let Some(link) = self.links.remove(&conn) {
             link.outlet.push(ToDevice::Close(code));
             self.publish_attached();
+            self.note_left(link.caller.device, link.attach_epoch);
         }
     }
 

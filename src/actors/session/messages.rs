@@ -67,7 +67,8 @@ pub struct Profile;
 #[derive(Debug)]
 pub struct ListDevices;
 
-/// The user's devices that are connected, as far as is known here. Answered from memory.
+/// The user's devices that are connected, to whichever node. Answered from memory where there is no
+/// other node.
 #[derive(Debug)]
 pub struct Presence;
 

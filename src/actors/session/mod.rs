@@ -34,7 +34,7 @@ pub use messages::{
     RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply,
     ToDevice, TransferPlayer,
 };
-pub use nodes::FromNode;
+pub use nodes::{FromNode, NodeGone, TellPresent};
 pub use playlist_messages::{
     AddSongs, CreatePlaylist, DeletePlaylist, Keyed, ListPlaylists, MoveSongs, OrderSongs,
     PlaylistTarget, ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist,
@@ -43,13 +43,15 @@ pub use playlist_messages::{
 pub use services::{AppendEvent, Broadcasted, ReadOffline, ShowOffline};
 
 use super::{
+    identity::Trust,
     janitor::SyncLogJanitor,
     kernel::{
         Caps, Cx, Deadline, Halt, Handle, Kernel, Outlet, Place, Registry, Reply, RestartPolicy,
         Timer, Unit,
     },
     library::PublicPlaylists,
-    sync::{Attached, CursorKeeper, Owed},
+    nodes::Nodes,
+    sync::{Attached, CursorKeeper, Left, Owed},
 };
 use crate::{
     domain::{
@@ -58,7 +60,7 @@ use crate::{
         ids::{ConnId, DeviceId, Epoch, UserId},
         sync::{CloseCode, Retention, SessionConfig, SessionCore},
     },
-    store::{Hints, Store},
+    store::{Engine, Hints, Store},
     telemetry::metrics::SyncMetrics,
 };
 use fifo::Fifo;
@@ -79,6 +81,10 @@ pub struct SessionParts {
     pub(crate) attached: Arc<Attached>,
     pub(crate) revocations: Arc<RevocationSet>,
     pub(crate) secrets: Arc<Secrets>,
+    /// Whether it is known what was revoked.
+    pub(crate) trust: Arc<Trust>,
+    /// The nodes, as far as this one knows of them.
+    pub(crate) nodes: Arc<Nodes>,
     /// Where hints go to other nodes, if there may be any.
     pub(crate) hints: Option<Hints>,
     pub(crate) metrics: Arc<SyncMetrics>,
@@ -231,6 +237,15 @@ impl UserSession {
     /// When it was last used: by now, where nobody used it.
     fn last_used(&self, cx: &Cx<'_, Self>) -> Instant {
         self.last_used.unwrap_or_else(|| cx.world.instant())
+    }
+
+    /// A connection of a device is no more, or never came to be. Who looks from another node has only what
+    /// is stored to go by; with SQLite there is none.
+    fn note_left(&self, device: DeviceId, attach_epoch: i64) {
+        if self.parts.store.engine() == Engine::Postgres {
+            // One that gets lost is found by the node keeper.
+            let _ = self.parts.cursors.tell(Left(device, attach_epoch));
+        }
     }
 
     fn publish_attached(&mut self) {

@@ -1,6 +1,8 @@
 //! What sessions of one user at several nodes tell each other beside the log: signals, and who is
 //! where. It goes by Redis, and may be lost: signals are not repeated, and presence is told again
-//! with every heartbeat.
+//! with every heartbeat. The node keeper tells when a node is gone.
+
+use std::sync::Arc;
 
 use super::UserSession;
 use crate::{
@@ -16,6 +18,24 @@ use crate::{
 pub struct FromNode(pub Told);
 
 impl Ask for FromNode {
+    type Reply = ();
+    const CLASS: Class = Class::Control;
+}
+
+/// This node is gone, and its devices with it.
+#[derive(Debug)]
+pub struct NodeGone(pub Arc<str>);
+
+impl Ask for NodeGone {
+    type Reply = ();
+    const CLASS: Class = Class::Control;
+}
+
+/// Other nodes may have taken this one for gone: tell them again who is attached here.
+#[derive(Debug)]
+pub struct TellPresent;
+
+impl Ask for TellPresent {
     type Reply = ();
     const CLASS: Class = Class::Control;
 }
@@ -70,6 +90,25 @@ impl Serve<FromNode> for UserSession {
             }
         };
         self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
+
+impl Serve<NodeGone> for UserSession {
+    fn serve(&mut self, NodeGone(node): NodeGone, cx: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        self.note_unread();
+        let now = cx.world.instant();
+        let effects = self.core.presence_arrived(now, &node, Vec::new());
+        self.apply(effects, cx);
+        Reply::Now(())
+    }
+}
+
+impl Serve<TellPresent> for UserSession {
+    fn serve(&mut self, _: TellPresent, _: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        if !self.links.is_empty() {
+            self.tell_present(self.core.present_here());
+        }
         Reply::Now(())
     }
 }

@@ -1,5 +1,7 @@
 //! Reads: they overlap with one another and with commands.
 
+use std::collections::BTreeSet;
+
 use super::{
     UserSession,
     messages::{
@@ -12,8 +14,8 @@ use crate::{
         kernel::{Cx, Deadline, Reply, Serve},
     },
     domain::{
-        identity::{Device, User},
-        ids::UserId,
+        identity::{ClientDeviceId, Device, User},
+        ids::{NodeId, UserId},
         library::Favorite,
         sync::PresentDevice,
     },
@@ -23,6 +25,25 @@ use crate::{
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
 
 impl UserSession {
+    /// The devices that are attached here, by this session's own account, and those that the store says
+    /// are attached to other nodes.
+    fn present_with(&self, stored: Vec<(ClientDeviceId, NodeId)>) -> Vec<PresentDevice> {
+        let nodes = &self.parts.nodes;
+        let elsewhere = stored
+            .into_iter()
+            .filter(|(_, node)| *node != nodes.own() && !nodes.is_gone(*node))
+            .map(|(device_id, _)| device_id);
+        let all: BTreeSet<_> = self
+            .core
+            .present_here()
+            .into_iter()
+            .chain(elsewhere)
+            .collect();
+        all.into_iter()
+            .map(|device_id| PresentDevice { device_id })
+            .collect()
+    }
+
     pub(super) fn read<T: 'static>(
         work: impl Future<Output = Result<T, StoreError>> + 'static,
     ) -> Answer<T> {
@@ -46,8 +67,17 @@ impl Serve<ListDevices> for UserSession {
 
 impl Serve<Presence> for UserSession {
     fn serve(&mut self, _: Presence, cx: &mut Cx<'_, Self>) -> Reply<Self, Vec<PresentDevice>> {
-        self.last_used = Some(cx.world.instant());
-        Reply::Now(self.core.present())
+        let deadline = self.deadline(cx);
+        if self.parts.nodes.is_alone() {
+            return Reply::Now(self.core.present());
+        }
+        // What other nodes told is of the users with a device here only, and may be lost.
+        let (store, user) = (self.parts.store.clone(), self.user);
+        let stored = async move { store.devices_attached(deadline, user).await };
+        Reply::later(stored, |session: &mut Self, stored, _| match stored {
+            Ok(stored) => session.present_with(stored),
+            Err(_) => session.core.present(),
+        })
     }
 }
 

@@ -43,6 +43,7 @@ impl UserSession {
             Err(_) => return Err(AttachRefused(refused.unwrap_or(CloseCode::TryAgainLater))),
         };
         let device = it.caller.device;
+        let is_new = it.resumed.is_none();
         let attach_epoch = if let Some(Resumed { attach_epoch, .. }) = it.resumed {
             attach_epoch
         } else {
@@ -51,12 +52,15 @@ impl UserSession {
             }
             state.attach_epoch
         };
-        if let Some(code) = refused {
-            return Err(AttachRefused(code));
-        }
-        if self.leaving {
+        let no_longer = refused.or_else(|| {
             // It was on its way when the others were told.
-            return Err(AttachRefused(CloseCode::GoingAway));
+            self.leaving.then_some(CloseCode::GoingAway)
+        });
+        if let Some(code) = no_longer {
+            if is_new {
+                self.note_left(device, attach_epoch);
+            }
+            return Err(AttachRefused(code));
         }
         let hinted = |a: &Attaching| a.hinted.get(&state.log.epoch).copied();
         let newest = meanwhile
@@ -94,6 +98,7 @@ impl UserSession {
         if let Some(code) = link.and_then(|link| self.refusal(&link.caller)) {
             self.links.remove(&it.conn);
             self.publish_attached();
+            self.note_left(device, attach_epoch);
             return Err(AttachRefused(code));
         }
         self.note_unread();
@@ -167,6 +172,11 @@ impl UserSession {
         if self.parts.revocations.refusal(&caller).is_some() {
             return Err("the access token was revoked");
         }
+        if !self.parts.trust.holds(cx.world.instant()) {
+            return Err(
+                "whether the access token was revoked is not known now; send it again later",
+            );
+        }
         let until = token_until(&caller, cx);
         link.outlet
             .push(ToDevice::Renewed(Box::new(caller.clone())));
@@ -224,7 +234,7 @@ impl Serve<Attach> for UserSession {
         let turn = held
             .is_none()
             .then(|| self.attach_turns.turn(Wanted { what, asked }));
-        let world = cx.world.clone();
+        let (world, node) = (cx.world.clone(), self.parts.nodes.own());
         let attaching = async move {
             if let Some(turn) = turn {
                 // The sender is dropped only with the session, and this future with it.
@@ -235,7 +245,8 @@ impl Serve<Attach> for UserSession {
             if asked_at >= deadline || refused.get().is_some() {
                 return (asked_at, Err(StoreError::Deadline));
             }
-            let state = store.device_attach(deadline, user, device, held).await;
+            let state = store.device_attach(deadline, user, device, held, node);
+            let state = state.await;
             (asked_at, state)
         };
         Reply::later(
@@ -283,7 +294,9 @@ impl Serve<Detached> for UserSession {
         if let Some(attaching) = self.attaching.get_mut(&it.0) {
             let _ = attaching.refused.set(CloseCode::Normal);
         }
-        self.links.remove(&it.0);
+        if let Some(link) = self.links.remove(&it.0) {
+            self.note_left(link.caller.device, link.attach_epoch);
+        }
         self.note_unread();
         self.publish_attached();
         self.last_used = Some(cx.world.instant());

@@ -1,7 +1,8 @@
 //! Makes the cursors of all users durable, in batches.
 //!
-//! Owns the cursors that moved and are not yet stored. Sessions tell it [`Advance`] with each ack
-//! and [`Flush`] at each detach; shutdown asks for a last flush. A cursor that it loses with a crash
+//! Owns the cursors that moved and are not yet stored, and the connections whose end is not noted yet.
+//! Sessions tell it [`Advance`] with each ack, [`Left`] and [`Flush`] at each detach; shutdown asks for
+//! a last flush. A cursor that it loses with a crash
 //! costs a repetition of events, never a loss. It never moves a cursor back, and the store refuses
 //! those of connections that were replaced: their sessions are told.
 
@@ -33,6 +34,15 @@ impl Ask for Advance {
     const CLASS: Class = Class::Control;
 }
 
+/// A device's connection ended: it is attached here no more, unless it has a newer one.
+#[derive(Debug)]
+pub struct Left(pub DeviceId, pub i64);
+
+impl Ask for Left {
+    type Reply = ();
+    const CLASS: Class = Class::Control;
+}
+
 /// Store what is pending now. Asked: answers when it is stored, or could not be.
 #[derive(Debug)]
 pub struct Flush;
@@ -60,6 +70,8 @@ pub struct KeeperParts {
 pub struct CursorKeeper {
     parts: KeeperParts,
     pending: HashMap<DeviceId, Cursor>,
+    /// Devices that are attached here no more, each with the connection that ended.
+    left: HashMap<DeviceId, i64>,
     /// When the first of them came.
     pending_since: Option<Instant>,
     /// One batch at a time: a device's cursors arrive in order.
@@ -94,6 +106,7 @@ impl CursorKeeper {
         Self {
             parts,
             pending: HashMap::new(),
+            left: HashMap::new(),
             pending_since: None,
             flushing: false,
             leaving: false,
@@ -109,22 +122,27 @@ impl CursorKeeper {
         if self.flushing {
             return;
         }
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && self.left.is_empty() {
             answer(&mut self.for_next);
             return;
         }
         self.flushing = true;
         self.in_batch = std::mem::take(&mut self.for_next);
         let batch: Vec<Cursor> = self.pending.drain().map(|(_, cursor)| cursor).collect();
+        let left: Vec<(DeviceId, i64)> = self.left.drain().collect();
         let store = self.parts.store.clone();
         let now = cx.world.instant();
         let (deadline, since) = (now + Self::BUDGET, self.pending_since.take().unwrap_or(now));
         cx.spawn(
             async move {
                 let result = store.cursors_advance(deadline, &batch).await;
-                (batch, result)
+                let noted = store.devices_left(deadline, &left).await;
+                (batch, result, noted.map_err(|_| left))
             },
-            move |keeper, (batch, result), cx| keeper.flushed(&batch, since, result, cx),
+            move |keeper, (batch, result, noted), cx| {
+                keeper.note_again(noted.err().unwrap_or_default());
+                keeper.flushed(&batch, since, result, cx);
+            },
         );
     }
 
@@ -137,6 +155,14 @@ impl CursorKeeper {
         Reply::later(waiting, |_, _, _| ())
     }
 
+    /// The ends of these connections could not be noted.
+    fn note_again(&mut self, left: Vec<(DeviceId, i64)>) {
+        for (device, attach_epoch) in left {
+            let known = self.left.entry(device).or_insert(attach_epoch);
+            *known = attach_epoch.max(*known);
+        }
+    }
+
     fn flushed(
         &mut self,
         batch: &[Cursor],
@@ -145,7 +171,9 @@ impl CursorKeeper {
         cx: &mut Cx<'_, Self>,
     ) {
         self.flushing = false;
-        if let Ok(superseded) = result {
+        if batch.is_empty() {
+            // Only ends were noted.
+        } else if let Ok(superseded) = result {
             let stored = batch.len().saturating_sub(superseded.len()) as u64;
             let delay = cx.world.instant().saturating_duration_since(since);
             self.parts.metrics.cursors_stored(stored, delay);
@@ -229,6 +257,14 @@ impl Serve<Advance> for CursorKeeper {
         if self.leaving {
             return self.flush_all(cx);
         }
+        Reply::Now(())
+    }
+}
+
+impl Serve<Left> for CursorKeeper {
+    fn serve(&mut self, it: Left, _: &mut Cx<'_, Self>) -> Reply<Self, ()> {
+        let Left(device, attach_epoch) = it;
+        self.note_again(vec![(device, attach_epoch)]);
         Reply::Now(())
     }
 }

@@ -16,7 +16,8 @@ use tokio::sync::{Mutex, mpsc};
 use super::attached::{Attached, AttachedDevice};
 use crate::{
     actors::{
-        kernel::{Ask, Cx, Public, Serve, Unit, view},
+        identity::{LookNow, RevocationKeeper},
+        kernel::{Ask, Cx, Handle, Public, Serve, Unit, view},
         session::{
             AttachHinted, FellBack, FromNode, HeadHinted, HeadSeen, Listening, Sessions,
             UserSession,
@@ -35,6 +36,8 @@ pub struct WatcherParts {
     pub(crate) store: Store,
     pub(crate) sessions: Sessions,
     pub(crate) attached: Arc<Attached>,
+    /// Who looks when another node revoked something.
+    pub(crate) revoked: Handle<RevocationKeeper>,
     /// Hints of other nodes, if there may be any; shared by all lives of the watcher.
     pub(crate) hints: Option<(Hints, Arc<Mutex<mpsc::Receiver<Hint>>>)>,
     /// The time between looks where nothing else would tell.
@@ -181,6 +184,10 @@ impl HeadWatcher {
                     }
                     Some(Hint::Told(user, told)) => watcher.tell(user, FromNode(*told)),
                     Some(Hint::Listening(user)) => watcher.tell(user, Listening),
+                    Some(Hint::Revoked) => {
+                        // The keeper's own poll makes good what is lost.
+                        let _ = watcher.parts.revoked.tell(LookNow);
+                    }
                     None => return,
                 }
                 watcher.hinted += 1;

@@ -5,7 +5,7 @@ mod cursor_keeper;
 mod head_watcher;
 
 pub use attached::{Attached, AttachedDevice, Owed, Standing};
-pub use cursor_keeper::{Advance, CursorKeeper, Flush, KeeperParts};
+pub use cursor_keeper::{Advance, CursorKeeper, Flush, KeeperParts, Left};
 pub use head_watcher::{HeadWatcher, WatcherParts};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
         clock::World,
         sync::{Cursor, Position},
     },
-    store::tests::Bed,
+    store::tests::{Bed, NODE},
 };
 
 /// Never within a test.
@@ -68,7 +68,9 @@ impl<'b> Phone<'b> {
         let session = bed.user().await;
         bed.favorites(session.user.id, 9).await;
         let (user, device) = (session.user.id, session.device.id);
-        let attach = bed.store.device_attach(bed.soon(), user, device, None);
+        let attach = bed
+            .store
+            .device_attach(bed.soon(), user, device, None, NODE);
         let attach = attach.await.unwrap().unwrap();
         Self {
             bed,

@@ -1,11 +1,13 @@
-//! What an operator asks: which actors there are, what they do, and to end their lives.
+//! What an operator asks: which actors there are, what they do, and to end their lives; which nodes there
+//! are.
 //!
 //! On the admin listener only, under `/admin/v1`, behind the admin token (`guard.rs`). Each handler asks
-//! the inspector once; nothing here looks at an actor itself.
+//! the inspector, or the node keeper, once; nothing here looks at an actor itself.
 
 mod actors;
 mod guard;
 mod live;
+mod nodes;
 mod openapi;
 mod socket;
 
@@ -21,6 +23,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .wrap(from_fn(guard::admit))
             .configure(actors::routes)
             .configure(live::routes)
+            .configure(nodes::routes)
             .configure(openapi::routes)
             .default_service(web::to(super::error::fallback)),
     );

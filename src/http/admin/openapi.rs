@@ -11,7 +11,7 @@ use utoipa::{
     },
 };
 
-use super::{actors, live};
+use super::{actors, live, nodes};
 use crate::http::{error::ApiError, openapi::Problem};
 
 /// Where the description is.
@@ -33,11 +33,11 @@ impl Modify for Security {
 #[openapi(
     info(
         title = "Listen Stream, administration",
-        description = "Shows the actors of this node, and ends their lives. On the admin listener, \
+        description = "Shows the actors of this node, and ends their lives; lists the nodes. On the admin listener, \
             with the admin token. Errors are `application/problem+json` with a stable `code`.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
-    paths(actors::list, actors::show, actors::stop, actors::restart, live::live, spec),
+    paths(actors::list, actors::show, actors::stop, actors::restart, live::live, nodes::list, spec),
     components(schemas(Problem)),
     modifiers(&Security),
 )]

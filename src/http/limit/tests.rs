@@ -168,7 +168,7 @@ fn a_flood_of_addresses_is_bounded_between_sweeps() {
         let _ = limiter.check(&n);
         server.hands.advance(Duration::from_millis(1));
     }
-    let kept = u32::try_from(limiter.buckets.len()).unwrap();
+    let kept = u32::try_from(limiter.len()).unwrap();
     assert!(kept <= SWEEP_EVERY + 2000, "{kept}");
 }
 
@@ -187,4 +187,49 @@ fn zero_counts_as_one() {
     let req = TestRequest::default().to_http_request();
     assert!(limits.check_user(&req, UserId(Uuid::nil())).is_ok());
     assert!(limits.check_user(&req, UserId(Uuid::nil())).is_err());
+}
+
+/// The buckets that all nodes share, as a test has them; counts what it is asked.
+#[derive(Debug, Default)]
+struct Together {
+    verdict: std::sync::Mutex<Option<Verdict>>,
+    asked: std::sync::atomic::AtomicU32,
+}
+
+impl SharedBuckets for Together {
+    fn take(&self, _: LimitKey, rate: Rate) -> Option<Verdict> {
+        assert_eq!((rate.burst, rate.interval), (2, Duration::from_secs(1)));
+        self.asked
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        *self.verdict.lock().unwrap()
+    }
+
+    fn sweep(&self) {}
+}
+
+#[test]
+fn what_all_nodes_share_is_asked_only_where_this_node_lets_in() {
+    let shared = Arc::new(Together::default());
+    let limits = Limits::new(&CONFIG, &World::system()).together(Some(shared.clone()));
+    let check = |user: u128, verdict| {
+        *shared.verdict.lock().unwrap() = verdict;
+        let user = UserId(Uuid::from_u128(user));
+        let (left, outcome) = limits.check(&limits.shared.user, &user, LimitKey::User(user));
+        (left.remaining, outcome.is_ok())
+    };
+    let wait = Duration::from_secs(9);
+    for (user, verdict, expected) in [
+        // Limits count per node at present.
+        (1, None, (1, true)),
+        (1, None, (0, true)),
+        (2, Some(Verdict::Pass(70)), (1, true)),
+        (3, Some(Verdict::Pass(0)), (0, true)),
+        (4, Some(Verdict::Refuse(wait)), (0, false)),
+    ] {
+        assert_eq!(check(user, verdict), expected, "{user} {verdict:?}");
+    }
+    let asked = || shared.asked.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(asked(), 5);
+    assert_eq!(check(1, Some(Verdict::Pass(70))), (0, false));
+    assert_eq!(asked(), 5, "what is refused here costs no question");
 }

@@ -2,6 +2,15 @@
 
 use crate::settings::reader::Reader;
 
+/// What becomes of tokens while the node does not know what was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationsUnknown {
+    /// They are trusted as before.
+    Open,
+    /// They are refused.
+    Closed,
+}
+
 /// How users sign in and stay signed in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
@@ -13,6 +22,8 @@ pub struct Auth {
     pub sms_tries: u32,
     /// Devices that a user may have at once.
     pub max_devices: u32,
+    /// What becomes of tokens when revocations could not be read for 5 s.
+    pub revocations_unknown: RevocationsUnknown,
 }
 
 impl Auth {
@@ -22,6 +33,14 @@ impl Auth {
             sms_code_secs: from.number("auth.sms_code_secs", 300, &(1..=3600)),
             sms_tries: from.number("auth.sms_tries", 5, &(1..=100)),
             max_devices: from.number("auth.max_devices", 5, &(1..=100)),
+            revocations_unknown: from.choice(
+                "auth.revocations_unknown",
+                RevocationsUnknown::Open,
+                &[
+                    ("open", RevocationsUnknown::Open),
+                    ("closed", RevocationsUnknown::Closed),
+                ],
+            ),
         }
     }
 }

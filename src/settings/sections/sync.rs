@@ -48,7 +48,7 @@ impl Sync {
         Self {
             heartbeat_secs: from.number("sync.heartbeat_secs", 30, &(1..=3600)),
             heartbeat_timeout_secs: from.number("sync.heartbeat_timeout_secs", 75, &(2..=7200)),
-            head_check_ms: from.number("sync.head_check_ms", 1000, &(10..=60_000)),
+            head_check_ms: from.number("sync.head_check_ms", 800, &(10..=60_000)),
             cursor_flush_ms: from.number("sync.cursor_flush_ms", 1000, &(1..=60_000)),
             idle_secs: from.number("sync.idle_secs", 60, &(1..=86_400)),
             window_events: from.number("sync.window_events", 256, &(1..=4096)),

@@ -85,7 +85,7 @@ fn unknown_names_are_refused_without_their_values() {
          rediss: found an unknown setting, expected a setting of one of the sections server, \
          database, keys, auth, sms, sync, history, limits, log, redis or admin (DATA/listen-stream.toml:4)\n\
          auth.max_device: found an unknown setting, expected one of access_token_secs, \
-         sms_code_secs, sms_tries, max_devices \
+         sms_code_secs, sms_tries, max_devices, revocations_unknown \
          (environment variable LISTEN_STREAM__AUTH__MAX_DEVICE)\n\
          : found an unknown setting, expected a setting of one of the sections server, database, \
          keys, auth, sms, sync, history, limits, log, redis or admin (environment variable LISTEN_STREAM__)\n\

@@ -13,7 +13,8 @@ use crate::store::{Tx, on_tx};
 pub(super) enum Part {
     /// They are.
     Rows,
-    /// They are not: nobody can use a ticket half a minute later, and an hour's quota begins anew.
+    /// They are not: they mean nothing half a minute later, as tickets, the nodes that run, and an
+    /// hour's quota.
     Over,
     /// They are not: the migrations make them.
     Made,
@@ -40,6 +41,7 @@ pub(super) const TABLES: &[(&str, Part)] = &[
     ("revocations", Part::Rows),
     ("sync_tickets", Part::Over),
     ("service_quotas", Part::Over),
+    ("nodes", Part::Over),
     ("schema_support", Part::Made),
 ];
 

@@ -103,11 +103,6 @@ impl<'c> OpenLog<'c> {
         self.log.head_seq + 1
     }
 
-    /// The log's ends, with the events so far.
-    pub(in crate::store) const fn head(&self) -> LogHead {
-        self.log
-    }
-
     /// Says that something happened.
     pub(in crate::store) fn append(&mut self, what: &LibraryEvent) -> Result<(), Failed> {
         let n = self.next_index()?;

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use super::{CHUNK, HeadRow, places, rows};
 use crate::{
     domain::{
-        ids::{DeviceId, Epoch, UserId},
+        ids::{DeviceId, Epoch, NodeId, UserId},
         sync::{Cursor, LogHead, Position},
     },
     store::{Store, StoreError, Tx, command::Command, error::Failed, on_pool, on_tx},
@@ -52,8 +52,8 @@ pub enum CursorAck {
 impl Store {
     /// What a device that attaches starts from; `None` when the user has no such device.
     ///
-    /// A new connection holds nothing, and becomes the device's newest. One that `held` an attach
-    /// epoch before changes nothing, and sees by the answer whether it still is the newest.
+    /// A new connection, on `node`, holds nothing, and becomes the device's newest. One that `held` an
+    /// attach epoch before changes nothing, and sees by the answer whether it still is the newest.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -63,9 +63,10 @@ impl Store {
         user: UserId,
         device: DeviceId,
         held: Option<i64>,
+        node: NodeId,
     ) -> Result<Option<AttachState>, StoreError> {
         if held.is_none() {
-            return self.write(deadline, Raise { user, device }).await;
+            return self.write(deadline, Raise { user, device, node }).await;
         }
         self.read("device_attach", deadline, async move |db| {
             let row: Option<CursorRow> = on_pool!(&db, pool => sqlx::query_as(CURSOR)
@@ -198,6 +199,7 @@ impl CursorRow {
 struct Raise {
     user: UserId,
     device: DeviceId,
+    node: NodeId,
 }
 
 impl Command for Raise {
@@ -206,8 +208,10 @@ impl Command for Raise {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Option<AttachState>, Failed> {
         let raised = on_tx!(tx, conn => sqlx::query(
-            "UPDATE devices SET attach_epoch = attach_epoch + 1 WHERE id = $1 AND user_id = $2")
-            .bind(self.device).bind(self.user).execute(conn).await?.rows_affected());
+            "UPDATE devices SET attach_epoch = attach_epoch + 1, attached_node = $3
+             WHERE id = $1 AND user_id = $2")
+            .bind(self.device).bind(self.user).bind(self.node)
+            .execute(conn).await?.rows_affected());
         if raised == 0 {
             return Ok(None);
         }

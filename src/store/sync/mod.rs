@@ -28,7 +28,7 @@ pub use cursors::{AttachState, CursorAck, Superseded};
 pub use retention::{TrimPage, Trimmed};
 
 /// Rows that one statement names.
-const CHUNK: usize = 500;
+pub(super) const CHUNK: usize = 500;
 
 /// A piece of a log, and the log's ends at the same moment.
 #[derive(Debug, Clone, PartialEq)]

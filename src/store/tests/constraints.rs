@@ -34,15 +34,15 @@ const CASES: &[(C, &str)] = &[
         C::DeviceId,
         "INSERT INTO devices SELECT id, user_id, 'other', platform, name, fingerprint,
         ip_address, refresh_family, refresh_counter, refresh_token_hash, refresh_retry_key_hash,
-        refreshed_at, session_version, acked_seq, last_active_at, created_at, attach_epoch
-        FROM devices",
+        refreshed_at, session_version, acked_seq, last_active_at, created_at, attach_epoch,
+        attached_node FROM devices",
     ),
     (
         C::DeviceOfUser,
         "INSERT INTO devices SELECT $z, user_id, device_id, platform, name,
         fingerprint, ip_address, refresh_family, refresh_counter, refresh_token_hash,
         refresh_retry_key_hash, refreshed_at, session_version, acked_seq, last_active_at,
-        created_at, attach_epoch FROM devices",
+        created_at, attach_epoch, attached_node FROM devices",
     ),
     (C::DevicePlatform, "UPDATE devices SET platform = 'fridge'"),
     (C::DeviceAckedSeq, "UPDATE devices SET acked_seq = -1"),
@@ -129,6 +129,8 @@ const CASES: &[(C, &str)] = &[
         C::JanitorRun,
         "INSERT INTO janitor_runs SELECT * FROM janitor_runs",
     ),
+    (C::NodeId, "INSERT INTO nodes SELECT * FROM nodes"),
+    (C::NodeBeats, "UPDATE nodes SET beats = 0"),
     (
         C::SchemaSupportId,
         "INSERT INTO schema_support VALUES (1, 1)",
@@ -160,7 +162,8 @@ const ROWS: &str = "
     INSERT INTO users VALUES ($a, '+1', 'USER', 1, $now, $now);
     INSERT INTO user_logs VALUES ($a, $a, 1, 0);
     INSERT INTO devices VALUES ($a, $a, 'd', 'ios', 'n', '{}', NULL, $a, 0, NULL, NULL, $now, 1, 0,
-        $now, $now, 0);
+        $now, $now, 0, NULL);
+    INSERT INTO nodes VALUES ($a, 'n', $now, $now, 1, 0, 0, 0);
     INSERT INTO sms_codes VALUES ('+1', 'h', 1, FALSE, $now, $now, $now, 1);
     INSERT INTO sync_tickets VALUES ('h', $a, 1, 1, $now, $now);
     INSERT INTO revocations VALUES ($a, 1, $now, $now);

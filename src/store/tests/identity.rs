@@ -33,7 +33,7 @@ async fn first_login(bed: &Bed) {
     let devices = store.device_list(bed.soon(), s.user.id).await.unwrap();
     assert_eq!(devices, vec![s.device.clone()]);
     let attach = store
-        .device_attach(bed.soon(), s.user.id, s.device.id, None)
+        .device_attach(bed.soon(), s.user.id, s.device.id, None, NODE)
         .await
         .unwrap()
         .unwrap();
@@ -46,7 +46,7 @@ async fn first_login(bed: &Bed) {
     let second = bed.session(&phone(), "phone-2", t(9)).await;
     assert_eq!(second.user, s.user);
     let attach = store
-        .device_attach(bed.soon(), s.user.id, second.device.id, None)
+        .device_attach(bed.soon(), s.user.id, second.device.id, None, NODE)
         .await
         .unwrap()
         .unwrap();
@@ -222,7 +222,9 @@ async fn login_again(bed: &Bed) {
     let first = bed.session(&phone(), "phone-1", t(0)).await;
     bed.favorites(first.user.id, 2).await;
     let (user, device) = (first.user.id, first.device.id);
-    let attach = bed.store.device_attach(bed.soon(), user, device, None);
+    let attach = bed
+        .store
+        .device_attach(bed.soon(), user, device, None, NODE);
     let before = attach.await.unwrap().unwrap();
     let position = Position {
         epoch: before.log.epoch,
@@ -247,7 +249,7 @@ async fn login_again(bed: &Bed) {
     );
     let attach = bed
         .store
-        .device_attach(bed.soon(), user, device, None)
+        .device_attach(bed.soon(), user, device, None, NODE)
         .await
         .unwrap()
         .unwrap();

@@ -10,6 +10,7 @@ mod identity;
 mod keys;
 mod library;
 mod model;
+mod nodes;
 mod playlists;
 mod postgres;
 mod retention;
@@ -33,9 +34,12 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     identity::{ClientDeviceId, Fingerprint, KeyMaterial, NewDevice, Phone, Platform, Secrets},
-    ids::{DeviceId, Epoch, EventId, FavoriteId, TokenFamily, UserId},
+    ids::{DeviceId, Epoch, EventId, FavoriteId, NodeId, TokenFamily, UserId},
     library::{FavoriteKey, FavoriteType, TargetId},
 };
+
+/// The node that devices attach to.
+pub(crate) const NODE: NodeId = NodeId(Uuid::from_u128(0x000d_e000));
 
 const POSTGRES_URL: &str = "LISTEN_STREAM_TEST_POSTGRES_URL";
 

@@ -83,7 +83,7 @@ impl Bed {
         let (user, device) = (UserId(self.uuid()), DeviceId(self.uuid()));
         let written = self
             .store
-            .device_attach(self.soon(), user, device, None)
+            .device_attach(self.soon(), user, device, None, NODE)
             .await;
         assert_eq!(written, Ok(None));
     }

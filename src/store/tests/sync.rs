@@ -18,7 +18,7 @@ on_both!(
 async fn stands(bed: &Bed, s: &Session) -> AttachState {
     let state = bed
         .store
-        .device_attach(bed.soon(), s.user.id, s.device.id, Some(0))
+        .device_attach(bed.soon(), s.user.id, s.device.id, Some(0), NODE)
         .await;
     state.unwrap().unwrap()
 }
@@ -26,7 +26,7 @@ async fn stands(bed: &Bed, s: &Session) -> AttachState {
 async fn attach(bed: &Bed, s: &Session) -> AttachState {
     let state = bed
         .store
-        .device_attach(bed.soon(), s.user.id, s.device.id, None)
+        .device_attach(bed.soon(), s.user.id, s.device.id, None, NODE)
         .await;
     state.unwrap().unwrap()
 }
@@ -162,7 +162,7 @@ async fn attaching(bed: &Bed) {
         ] {
             let nobody = bed
                 .store
-                .device_attach(bed.soon(), user, device, held)
+                .device_attach(bed.soon(), user, device, held, NODE)
                 .await;
             assert_eq!(nobody, Ok(None));
         }
@@ -184,7 +184,7 @@ async fn attaching_at_once(bed: &Bed) {
         .map(|_| {
             let (store, soon) = (bed.store.clone(), bed.soon());
             let (user, device) = (s.user.id, s.device.id);
-            tokio::spawn(async move { store.device_attach(soon, user, device, None).await })
+            tokio::spawn(async move { store.device_attach(soon, user, device, None, NODE).await })
         })
         .collect();
     let mut epochs = Vec::new();

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod follower;
 pub mod proxy;
 pub mod raw;
+pub mod redis_server;
 pub mod rows;
 pub mod server;
 pub mod service;

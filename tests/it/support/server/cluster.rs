@@ -21,4 +21,12 @@ impl Cluster {
         b.launch().await;
         Self { a, b }
     }
+
+    /// One more server of the same system.
+    pub async fn another(&self) -> Server {
+        let mut server = Server::on(self.a.database.clone());
+        server.settings.clone_from(&self.a.settings);
+        server.launch().await;
+        server
+    }
 }
