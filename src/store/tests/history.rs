@@ -256,11 +256,11 @@ async fn calls_that_come_again(bed: &Bed) {
         ..bed.add(user, t(3), plays(0..1))
     };
     assert!(bed.added(nothing.clone()).await.events.is_empty());
-    let used = HistoryAdd {
+    let something = HistoryAdd {
         plays: plays(7..8),
         ..nothing
     };
-    assert_eq!(bed.added(used).await.events.len(), 1);
+    assert_eq!(bed.added(something).await.events.len(), 1);
     // After a day the key is free.
     let day = t(0) + TimeDelta::days(1);
     let just_before = keyed(day - TimeDelta::microseconds(1), "b", plays(8..9));

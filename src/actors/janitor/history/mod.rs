@@ -215,7 +215,7 @@ impl HistoryJanitor {
             ),
             Step::Forget => cx.spawn(
                 async move { store.idempotency_sweep(deadline, now, Self::KEYS).await },
-                |janitor, result, cx| janitor.forgot(result, cx),
+                Self::forgot,
             ),
         }
     }
