@@ -85,7 +85,10 @@ async fn redis_goes_and_comes(url: &str, gone: impl AsyncFn(), back: impl AsyncF
     assert!(took[6] < Duration::from_secs(1), "{took:?}");
     assert!(took[7] < Duration::from_secs(2), "{took:?}");
     let away = "redis_hints_lost_total{kind=\"head\",reason=\"away\"}";
-    assert!(cluster.a.metric(away).await > 0);
+    within(BACK, "hints are lost", async || {
+        cluster.a.metric(away).await > 0
+    })
+    .await;
 
     back().await;
     checks(&cluster, "ok").await;

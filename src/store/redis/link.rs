@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
@@ -13,6 +14,7 @@ use redis::{
     Client, PushInfo, RedisError, RedisResult,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
+use tokio::time::timeout;
 
 use super::mode::{self, Mode};
 
@@ -73,6 +75,15 @@ pub(super) fn config(hear: impl Fn(&PushInfo) + Send + Sync + 'static) -> Connec
         })
 }
 
+/// Waits for no longer than [`PATIENCE`]: a call on a connection that is being made anew waits for that,
+/// however often it is tried.
+pub(super) async fn bounded<T>(call: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    let late = || RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+    timeout(PATIENCE, call)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
 impl Link {
     /// Connects when it is first used.
     pub(super) fn new(
@@ -112,7 +123,8 @@ impl Link {
     /// Asks whether Redis lives; one that was away is looked at before it counts as back. Says whether it
     /// has come back.
     pub(super) async fn probe(&self) -> bool {
-        let mut answer = redis::cmd("PING").exec_async(&mut self.manager()).await;
+        let (ping, mut manager) = (redis::cmd("PING"), self.manager());
+        let mut answer = bounded(ping.exec_async(&mut manager)).await;
         let silent = &self.state.silent;
         if answer.is_ok() {
             silent.store(0, Relaxed);
@@ -130,8 +142,9 @@ impl Link {
     }
 
     async fn mode(&self) -> RedisResult<Mode> {
-        let mut info = redis::cmd("INFO");
-        let answer: RedisResult<String> = info.arg("server").query_async(&mut self.manager()).await;
+        let (mut info, mut manager) = (redis::cmd("INFO"), self.manager());
+        let answer: RedisResult<String> =
+            bounded(info.arg("server").query_async(&mut manager)).await;
         match answer {
             Ok(text) => Ok(Mode::read(&text)),
             // Who may not ask cannot tell.

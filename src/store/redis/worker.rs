@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::{
     hints::{Hint, Text, Wanted},
-    link::{Link, PROBE},
+    link::{Link, PROBE, bounded},
     words,
 };
 use crate::{
@@ -87,7 +87,8 @@ impl Worker {
         if !self.link.is_up() {
             return lost(Lost::Away);
         }
-        let result = publish.exec_async(&mut self.link.manager()).await;
+        let mut manager = self.link.manager();
+        let result = bounded(publish.exec_async(&mut manager)).await;
         match result {
             Ok(()) => kinds.iter().for_each(|kind| self.metrics.sent.inc(kind)),
             Err(_) => lost(Lost::Failed),
@@ -113,7 +114,7 @@ impl Worker {
             .collect();
         for some in users.chunks(BATCH) {
             let channels: Vec<String> = some.iter().copied().map(words::channel).collect();
-            self.link.manager().unsubscribe(channels).await?;
+            bounded(self.link.manager().unsubscribe(channels)).await?;
             for user in some {
                 self.subscribed.remove(user);
             }
@@ -123,10 +124,7 @@ impl Worker {
 
     async fn subscribe(&mut self) -> Result<(), RedisError> {
         if !self.in_common {
-            self.link
-                .manager()
-                .subscribe(words::REVOKED_CHANNEL)
-                .await?;
+            bounded(self.link.manager().subscribe(words::REVOKED_CHANNEL)).await?;
             self.in_common = true;
             // What was said before has to be looked up, which the next poll does too.
             let _ = self.heard.try_send(Hint::Revoked);
@@ -142,7 +140,7 @@ impl Worker {
             }
             let channels: Vec<String> =
                 some.iter().map(|(user, _)| words::channel(*user)).collect();
-            self.link.manager().subscribe(channels).await?;
+            bounded(self.link.manager().subscribe(channels)).await?;
             for (user, wish) in some {
                 // Where there is no room for the hint, the next probe asks once more.
                 if self.heard.try_send(Hint::Listening(*user)).is_ok() {
