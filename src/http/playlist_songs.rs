@@ -115,10 +115,10 @@ pub struct SongList {
 impl SongList {
     /// How many, and behind which place.
     pub(super) fn read(&self) -> Result<(u32, Option<SongCursor>), FieldError> {
-        let limit = match self.limit.unwrap_or(200) {
-            limit @ 1..=1000 => limit,
-            _ => return Err(FieldError::new("limit", "1 to 1000")),
-        };
+        let limit = self.limit.unwrap_or(200);
+        if !(1..=1000).contains(&limit) {
+            return Err(FieldError::new("limit", "1 to 1000"));
+        }
         let cursor = self.cursor.as_deref().map(|text| {
             SongCursor::decode(text)
                 .ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))

@@ -82,23 +82,21 @@ both_engines! {
         let one = server.api().newcomer("one").await;
         let two = server.api().login(&one.phone, "two").await;
         let place = create(&one).await;
-        let first = add(&one, &place, &["a", "b", "c", "d"]).await;
+        add(&one, &place, &["a", "b", "c", "d"]).await;
         let mut version = 2_u64;
-        let ids: Vec<_> = first.iter().map(|it| it["id"].clone()).collect();
         for round in 1..=12 {
             // Each is about something else; both would change something.
-            let body = |n: usize| match round % 3 {
-                // To and fro.
-                0 => (Method::POST, ":move", json!({"entry_ids": [ids[(round + n) % 4]], "after": null})),
-                1 => (Method::POST, "", json!({"song_ids": [format!("s{n}")]})),
-                _ => (Method::PATCH, "!", json!({"name": format!("r{round}-{n}")})),
+            let there = songs(&one, &place).await;
+            let (front, back) = (there[0]["id"].clone(), there[there.len() - 1]["id"].clone());
+            let body = |n: usize| match (round % 3, n) {
+                (0, 0) => (Method::POST, "/songs:move", json!({"entry_ids": [back], "after": null})),
+                (0, _) => (Method::POST, "/songs:move", json!({"entry_ids": [front], "before": null})),
+                (1, n) => (Method::POST, "/songs", json!({"song_ids": [format!("s{n}")]})),
+                (_, n) => (Method::PATCH, "", json!({"name": format!("r{round}-{n}")})),
             };
             let change = |device: &Device, n: usize| {
                 let (method, how, body) = body(n);
-                let path = match how {
-                    "!" => place.clone(),
-                    how => format!("{place}/songs{how}"),
-                };
+                let path = format!("{place}{how}");
                 let request = device.request(method, &path).json(&body);
                 send(request.header("If-Match", format!("\"{version}\"")))
             };

@@ -60,10 +60,6 @@ pub struct PlaylistUpdate {
     /// What the user calls it.
     pub name: Option<PlaylistName>,
     /// A picture, or that there is none.
-    #[expect(
-        clippy::option_option,
-        reason = "to take the picture away is a change, too"
-    )]
     pub cover_url: Option<Option<CoverUrl>>,
     /// Whether everybody who has its link may read it.
     pub is_public: Option<bool>,
@@ -103,10 +99,6 @@ impl Place {
     ///
     /// # Errors
     /// [`FieldError`] when both are given.
-    #[expect(
-        clippy::option_option,
-        reason = "null says something else than nothing"
-    )]
     pub fn of(
         after: Option<Option<EntryId>>,
         before: Option<Option<EntryId>>,

@@ -177,6 +177,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::clock::World;
 
     #[derive(Debug, Clone)]
     enum Step {
@@ -206,7 +207,7 @@ mod tests {
             let room = Bounds { answers: 4, weight: 10 };
             let life = Duration::from_secs(5);
             let mut cache = Published::new(life, room);
-            let mut now = Instant::now();
+            let mut now = World::system().instant();
             let mut changes = [0_u32; 3];
             // Askings under way: what the store said when it was asked, and since when.
             let mut asking: Vec<((u8, u8), u64, u32)> = Vec::new();

@@ -1,6 +1,6 @@
 //! The statements of playlists and their entries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
@@ -261,7 +261,7 @@ pub(super) async fn delete_entries(
     playlist: PlaylistId,
     ids: &[EntryId],
 ) -> Result<Vec<EntryId>, Failed> {
-    let mut gone: HashMap<EntryId, ()> = HashMap::with_capacity(ids.len());
+    let mut gone = HashSet::with_capacity(ids.len());
     for piece in large_pieces(ids) {
         let sql = format!(
             "DELETE FROM playlist_entries WHERE playlist_id = $1 AND id IN ({}) RETURNING id",
@@ -274,13 +274,9 @@ pub(super) async fn delete_entries(
             }
             query.fetch_all(conn).await?
         });
-        gone.extend(found.into_iter().map(|id| (id, ())));
+        gone.extend(found);
     }
-    Ok(ids
-        .iter()
-        .copied()
-        .filter(|id| gone.contains_key(id))
-        .collect())
+    Ok(ids.iter().copied().filter(|id| gone.contains(id)).collect())
 }
 
 pub(super) async fn delete_all_entries(
