@@ -295,11 +295,13 @@ both_engines! {
         let mut seq = 1;
         for _ in 0..60 {
             let there = songs(&one, &place).await;
-            let picks: Vec<Value> = (0..=dice.below(3)).filter_map(|_| {
-                (!there.is_empty()).then(|| there[dice.index(there.len())]["id"].clone())
-            }).collect();
             let mut distinct: Vec<Value> = Vec::new();
-            picks.into_iter().for_each(|id| if !distinct.contains(&id) { distinct.push(id) });
+            for _ in 0..if there.is_empty() { 0 } else { 1 + dice.below(3) } {
+                let id = there[dice.index(there.len())]["id"].clone();
+                if !distinct.contains(&id) {
+                    distinct.push(id);
+                }
+            }
             let after = match there.len() {
                 0 => Value::Null,
                 len => there[dice.index(len)]["id"].clone(),
