@@ -79,16 +79,16 @@ fn unknown_names_are_refused_without_their_values() {
     assert_eq!(
         case.message(),
         "listen: found an unknown setting, expected a setting of one of the sections server, \
-         database, keys, auth, sms, sync, history, limits, log, redis or admin (DATA/listen-stream.toml:1)\n\
+         database, keys, auth, sms, sync, history, limits, log, redis, admin or services (DATA/listen-stream.toml:1)\n\
          redis.urll: found an unknown setting, expected one of url, url_file \
          (DATA/listen-stream.toml:3)\n\
          rediss: found an unknown setting, expected a setting of one of the sections server, \
-         database, keys, auth, sms, sync, history, limits, log, redis or admin (DATA/listen-stream.toml:4)\n\
+         database, keys, auth, sms, sync, history, limits, log, redis, admin or services (DATA/listen-stream.toml:4)\n\
          auth.max_device: found an unknown setting, expected one of access_token_secs, \
          sms_code_secs, sms_tries, max_devices, revocations_unknown \
          (environment variable LISTEN_STREAM__AUTH__MAX_DEVICE)\n\
          : found an unknown setting, expected a setting of one of the sections server, database, \
-         keys, auth, sms, sync, history, limits, log, redis or admin (environment variable LISTEN_STREAM__)\n\
+         keys, auth, sms, sync, history, limits, log, redis, admin or services (environment variable LISTEN_STREAM__)\n\
          log: found text, expected a section, [log], with format or level \
          (environment variable LISTEN_STREAM__LOG)"
     );
