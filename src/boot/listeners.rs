@@ -151,7 +151,7 @@ pub(super) fn bind(
     };
 
     let operated = operated(settings, world, metrics, graph);
-    let served = served(world, graph);
+    let for_services = for_services(world, graph);
     let (graph, ready) = (graph.clone(), Arc::clone(&readiness));
     let sockets = Arc::new(socket_parts(settings, &graph, metrics, gate.clone()));
     let app = move || {
@@ -189,7 +189,7 @@ pub(super) fn bind(
     let admin_door = door(server.admin_tls, None);
     let admin = serve_admin(server, admin_door, inside, &ready, operated, admin)?;
     let door = door(server.internal_tls, None);
-    let serve = |at| serve_internal(server, workers, door, inside, &ready, served, at);
+    let serve = |at| serve_internal(server, workers, door, inside, &ready, for_services, at);
     let internal = internal.map(serve).transpose()?;
 
     Ok(Listeners {
@@ -239,7 +239,7 @@ fn serve_internal(
     door: Door,
     surface: &Surface,
     readiness: &Arc<dyn Readiness>,
-    served: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
+    routes: impl Fn(&mut web::ServiceConfig) + Clone + Send + 'static,
     at: TcpListener,
 ) -> Result<Listener, BootError> {
     let (surface, readiness) = (surface.clone(), Arc::clone(readiness));
@@ -247,7 +247,7 @@ fn serve_internal(
         stack::app(&surface)
             .app_data(web::Data::from(Arc::clone(&readiness)))
             .configure(health::routes)
-            .configure(served.clone())
+            .configure(routes.clone())
     };
     let plan = Plan {
         name: "internal",
@@ -309,7 +309,7 @@ fn operated(
 }
 
 /// What the internal listener has for other services.
-fn served(world: &World, graph: &Graph) -> impl Fn(&mut web::ServiceConfig) + Clone + use<> {
+fn for_services(world: &World, graph: &Graph) -> impl Fn(&mut web::ServiceConfig) + Clone + use<> {
     let access = web::Data::new(ServiceAccess::new(world.clone()));
     let graph = web::Data::new(graph.clone());
     move |cfg| {

@@ -211,7 +211,7 @@ both_engines! {
             INTERNAL,
             ("services.user_events_per_hour", "1"),
             ("sync.retention_max_events", "50"),
-            ("sync.retention_min_events", "0"),
+            ("sync.retention_min_events", "50"),
             ("sync.retention_min_hours", "0"),
             ("sync.trim_interval_ms", "20"),
         ];

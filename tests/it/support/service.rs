@@ -108,7 +108,7 @@ impl Service {
     /// Waits for the broadcast's end, and shows it then.
     pub async fn finished(&self, id: &str) -> Value {
         super::within(
-            std::time::Duration::from_secs(60),
+            std::time::Duration::from_mins(1),
             "it is finished",
             async || self.shown(id).await["state"] == "finished",
         )
