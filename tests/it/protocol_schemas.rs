@@ -41,12 +41,10 @@ fn whole(it: &EventSchema) -> Value {
     let (mut defs, mut open) = (BTreeMap::new(), Vec::new());
     named(&schema, &mut open);
     while let Some(name) = open.pop() {
-        if !defs.contains_key(&name) {
-            let part = parts
-                .get(&name)
-                .unwrap_or_else(|| panic!("no schema {name}"));
+        let part = parts.get(&name);
+        let part = part.unwrap_or_else(|| panic!("no schema {name}"));
+        if defs.insert(name, part.clone()).is_none() {
             named(part, &mut open);
-            defs.insert(name, part.clone());
         }
     }
     if !defs.is_empty() {
