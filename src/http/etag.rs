@@ -4,7 +4,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::{
-    FromRequest, HttpRequest, HttpResponse,
+    FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder,
     dev::Payload,
     http::header::{self, ETag, EntityTag, Header as _, HeaderValue, IfNoneMatch},
 };
@@ -42,20 +42,9 @@ pub fn tagged_for<T: Serialize>(
     let digest = Sha256::digest(&text);
     // Weak: the same answer may be sent compressed.
     let tag = EntityTag::new_weak(URL_SAFE_NO_PAD.encode(&digest[..16]));
-    let known = is_known(req, &tag);
-    let mut answer = if known {
-        HttpResponse::NotModified()
-    } else {
-        HttpResponse::Ok()
-    };
-    answer
-        .insert_header(ETag(tag))
-        .insert_header((header::CACHE_CONTROL, cache));
-    Ok(if known {
-        answer.finish()
-    } else {
+    Ok(answered(req, tag, cache, |mut answer| {
         answer.content_type("application/json").body(text)
-    })
+    }))
 }
 
 /// The tag of what has a version.
@@ -66,7 +55,17 @@ pub fn of_version(version: i64) -> ETag {
 
 /// `body`, which is of that version, with its tag; `304` without it when the client named the tag.
 pub fn versioned<T: Serialize>(req: &HttpRequest, version: i64, body: &T) -> HttpResponse {
-    let tag = of_version(version);
+    let ETag(tag) = of_version(version);
+    answered(req, tag, PRIVATE, |mut answer| answer.json(body))
+}
+
+/// What `say` makes, with its tag; `304` when the client named it.
+fn answered(
+    req: &HttpRequest,
+    tag: EntityTag,
+    cache: &'static str,
+    say: impl FnOnce(HttpResponseBuilder) -> HttpResponse,
+) -> HttpResponse {
     let known = is_known(req, &tag);
     let mut answer = if known {
         HttpResponse::NotModified()
@@ -74,13 +73,9 @@ pub fn versioned<T: Serialize>(req: &HttpRequest, version: i64, body: &T) -> Htt
         HttpResponse::Ok()
     };
     answer
-        .insert_header(tag)
-        .insert_header((header::CACHE_CONTROL, PRIVATE));
-    if known {
-        answer.finish()
-    } else {
-        answer.json(body)
-    }
+        .insert_header(ETag(tag))
+        .insert_header((header::CACHE_CONTROL, cache));
+    if known { answer.finish() } else { say(answer) }
 }
 
 fn is_known(req: &HttpRequest, tag: &EntityTag) -> bool {

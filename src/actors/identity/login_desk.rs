@@ -18,8 +18,8 @@ use crate::{
     actors::{
         Failure,
         kernel::{
-            Ask, CallError, Caps, Class, Cx, Deadline, Handle, Kernel, Place, Public, Reply,
-            RestartPolicy, Serve, Singles, Unit, view,
+            Ask, CallError, Caps, Cx, Deadline, Handle, Kernel, Place, Public, Reply,
+            RestartPolicy, Serve, Singles, Unit, asks, view,
         },
         session::{HeadHinted, Recheck, Sessions},
     },
@@ -94,9 +94,9 @@ pub enum CodeReply {
     NotSent,
 }
 
-impl Ask for RequestCode {
-    type Reply = Result<CodeReply, Failure>;
-    const CLASS: Class = Class::Command;
+asks! {
+    Command RequestCode -> Result<CodeReply, Failure>;
+    Command LogIn -> Result<LogInReply, Failure>;
 }
 
 /// Open a session with a code.
@@ -125,11 +125,6 @@ pub enum LogInReply {
     CodeExhausted,
     /// There is no room; neither code nor try was used up.
     DeviceLimit(Vec<Device>),
-}
-
-impl Ask for LogIn {
-    type Reply = Result<LogInReply, Failure>;
-    const CLASS: Class = Class::Command;
 }
 
 /// One slice of phones.

@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     actors::{
         identity::{Pulse, Trust},
-        kernel::{Ask, Class, Cx, Public, Reply, Serve, Unit, view},
+        kernel::{Cx, Public, Reply, Serve, Unit, asks, view},
         session::{Recheck, Sessions},
         sync::Attached,
     },
@@ -59,9 +59,8 @@ pub struct RevocationKeeper {
 #[derive(Debug)]
 pub struct LookNow;
 
-impl Ask for LookNow {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
+asks! {
+    Control LookNow -> ();
 }
 
 /// Whether another node said that there is something to read.

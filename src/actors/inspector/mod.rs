@@ -28,8 +28,8 @@ pub use show::{ActorRow, ActorView, HaltedView};
 use tokio::sync::watch;
 
 use super::kernel::{
-    Ask, Caps, Class, Cx, Directory, Halt, Kernel, Kind, Observed, Powers, Public, Registry, Reply,
-    RestartPolicy, Serve, Unit, view,
+    Caps, Cx, Directory, Halt, Kernel, Kind, Observed, Powers, Public, Registry, Reply,
+    RestartPolicy, Serve, Unit, asks, view,
 };
 use super::session::UserSession;
 use crate::telemetry::metrics::SocketMetrics;
@@ -134,15 +134,6 @@ pub enum NotHalted {
 /// Follow the live feed: a frame of JSON each second. None: too many do.
 #[derive(Debug)]
 pub struct Watch;
-
-macro_rules! asks {
-    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
-        impl Ask for $name {
-            type Reply = $reply;
-            const CLASS: Class = Class::$class;
-        }
-    )+};
-}
 
 asks! {
     Read ListKinds -> Kinds;

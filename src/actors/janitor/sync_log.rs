@@ -16,7 +16,7 @@ use prometheus_client::{metrics::counter::Counter, registry::Registry};
 
 use super::measured::Measured;
 use crate::{
-    actors::kernel::{Ask, Class, Cx, Public, Reply, Serve, Unit, view},
+    actors::kernel::{Cx, Public, Reply, Serve, Unit, asks, view},
     domain::{ids::UserId, sync::Retention},
     store::{Store, StoreError, TrimPage, Trimmed},
 };
@@ -25,9 +25,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Trim(pub UserId);
 
-impl Ask for Trim {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
+asks! {
+    Control Trim -> ();
 }
 
 /// What the janitor counts.

@@ -54,5 +54,16 @@ pub trait Ask: Send + 'static {
     const CLASS: Class;
 }
 
+/// Says of messages what comes back, and what they are bounded with: `Read ListThings -> Vec<Thing>;`.
+macro_rules! asks {
+    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
+        impl $crate::actors::kernel::Ask for $name {
+            type Reply = $reply;
+            const CLASS: $crate::actors::kernel::Class = $crate::actors::kernel::Class::$class;
+        }
+    )+};
+}
+pub(in crate::actors) use asks;
+
 /// When an answer is no longer of use.
 pub type Deadline = Instant;

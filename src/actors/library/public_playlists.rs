@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     actors::{
         Failure,
-        kernel::{Ask, Class, Cx, Public, Reply, Serve, Unit, view},
+        kernel::{Cx, Public, Reply, Serve, Unit, asks, view},
     },
     domain::{
         ids::PlaylistId,
@@ -50,19 +50,10 @@ pub struct ReadPublicSongs {
 #[derive(Debug)]
 pub struct Forget(pub PlaylistId);
 
-impl Ask for ReadPublicPlaylist {
-    type Reply = Result<Option<Arc<PublicPlaylist>>, Failure>;
-    const CLASS: Class = Class::Read;
-}
-
-impl Ask for ReadPublicSongs {
-    type Reply = Result<Option<Arc<SongPage>>, Failure>;
-    const CLASS: Class = Class::Read;
-}
-
-impl Ask for Forget {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
+asks! {
+    Read ReadPublicPlaylist -> Result<Option<Arc<PublicPlaylist>>, Failure>;
+    Read ReadPublicSongs -> Result<Option<Arc<SongPage>>, Failure>;
+    Control Forget -> ();
 }
 
 /// What the actor counts; clones share the numbers.

@@ -24,7 +24,7 @@ pub use snapshot::{NodeView, Nodes, NodesView};
 
 use self::reconcile::Missing;
 use super::{
-    kernel::{Ask, Class, Cx, Public, Reply, Serve, Unit, view},
+    kernel::{Ask, Cx, Public, Reply, Serve, Unit, asks, view},
     session::{NodeGone, Sessions, TellPresent, UserSession},
     sync::Attached,
 };
@@ -38,19 +38,14 @@ use crate::{
 #[derive(Debug)]
 pub struct ListNodes;
 
-impl Ask for ListNodes {
-    type Reply = NodesView;
-    const CLASS: Class = Class::Read;
+asks! {
+    Read ListNodes -> NodesView;
+    Control Leave -> ();
 }
 
 /// The node stops: its row goes, and it beats no more.
 #[derive(Debug)]
 pub struct Leave;
-
-impl Ask for Leave {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
-}
 
 /// What the keeper counts.
 #[derive(Debug, Clone)]

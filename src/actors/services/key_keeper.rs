@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    actors::kernel::{Ask, Class, Cx, Public, Reply, Serve, Unit, view},
+    actors::kernel::{Cx, Public, Reply, Serve, Unit, asks, view},
     domain::services::{KeyRing, StoredKey},
     store::{Store, StoreError},
 };
@@ -19,9 +19,8 @@ use crate::{
 #[derive(Debug)]
 pub struct RefreshKeys;
 
-impl Ask for RefreshKeys {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
+asks! {
+    Control RefreshKeys -> ();
 }
 
 /// See the module.

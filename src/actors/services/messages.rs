@@ -1,25 +1,13 @@
 //! What the broadcaster is asked.
 
 use crate::{
-    actors::{
-        Failure,
-        kernel::{Ask, Class},
-    },
+    actors::{Failure, kernel::asks},
     domain::{
         idempotency::IdempotencyKey,
         ids::{ApiKeyId, BroadcastId},
         services::{Broadcast, BroadcastCursor, BroadcastStarted, EventData, EventType, Segment},
     },
 };
-
-macro_rules! asks {
-    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
-        impl Ask for $name {
-            type Reply = $reply;
-            const CLASS: Class = Class::$class;
-        }
-    )+};
-}
 
 asks! {
     Command StartBroadcast -> Result<BroadcastStarted, Failure>;

@@ -8,7 +8,7 @@ use super::{UserSession, commands::Answer, messages::Done};
 use crate::{
     actors::{
         Failure,
-        kernel::{Ask, Class, Cx, Reply, Serve},
+        kernel::{Cx, Reply, Serve, asks},
     },
     domain::{
         idempotency::IdempotencyKey,
@@ -57,24 +57,11 @@ pub struct ListHistory {
     pub before: Option<HistoryPlace>,
 }
 
-impl Ask for AddPlays {
-    type Reply = Result<Done<Vec<PlayResult>>, Failure>;
-    const CLASS: Class = Class::Command;
-}
-
-impl Ask for RemovePlay {
-    type Reply = Result<Done<bool>, Failure>;
-    const CLASS: Class = Class::Command;
-}
-
-impl Ask for ClearHistory {
-    type Reply = Result<Done<DateTime<Utc>>, Failure>;
-    const CLASS: Class = Class::Command;
-}
-
-impl Ask for ListHistory {
-    type Reply = Result<Vec<Play>, Failure>;
-    const CLASS: Class = Class::Read;
+asks! {
+    Command AddPlays -> Result<Done<Vec<PlayResult>>, Failure>;
+    Command RemovePlay -> Result<Done<bool>, Failure>;
+    Command ClearHistory -> Result<Done<DateTime<Utc>>, Failure>;
+    Read ListHistory -> Result<Vec<Play>, Failure>;
 }
 
 impl Serve<AddPlays> for UserSession {

@@ -6,7 +6,7 @@ use crate::{
     actors::{
         Failure,
         identity::Opened,
-        kernel::{Ask, Class, Frames, Outlet},
+        kernel::{Frames, Outlet, asks},
     },
     domain::{
         identity::{Caller, ClientDeviceId, Device, Presented, RefreshToken, User},
@@ -18,15 +18,6 @@ use crate::{
     },
     store::{PlayerActivation, Snapshot, Superseded},
 };
-
-macro_rules! asks {
-    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
-        impl Ask for $name {
-            type Reply = $reply;
-            const CLASS: Class = Class::$class;
-        }
-    )+};
-}
 
 asks! {
     Read Profile -> Result<Option<User>, Failure>;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::UserSession;
 use crate::{
-    actors::kernel::{Ask, Class, Cx, Reply, Serve},
+    actors::kernel::{Cx, Reply, Serve, asks},
     domain::{
         identity::ClientDeviceId,
         sync::{NodeNews, Signal, Told},
@@ -17,28 +17,19 @@ use crate::{
 #[derive(Debug)]
 pub struct FromNode(pub Told);
 
-impl Ask for FromNode {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
+asks! {
+    Control FromNode -> ();
+    Control NodeGone -> ();
+    Control TellPresent -> ();
 }
 
 /// This node is gone, and its devices with it.
 #[derive(Debug)]
 pub struct NodeGone(pub Arc<str>);
 
-impl Ask for NodeGone {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
-}
-
 /// Other nodes may have taken this one for gone: tell them again who is attached here.
 #[derive(Debug)]
 pub struct TellPresent;
-
-impl Ask for TellPresent {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
-}
 
 impl UserSession {
     fn tell_nodes(&self, news: NodeNews) {

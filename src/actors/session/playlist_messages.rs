@@ -4,10 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::messages::Done;
 use crate::{
-    actors::{
-        Failure,
-        kernel::{Ask, Class},
-    },
+    actors::{Failure, kernel::asks},
     domain::{
         idempotency::IdempotencyKey,
         identity::ClientDeviceId,
@@ -22,28 +19,19 @@ use crate::{
 /// What a change did, or why it was refused.
 pub(super) type Changed<T = Playlist> = Done<Result<T, PlaylistRefusal>>;
 
-macro_rules! asks {
-    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
-        impl Ask for $name {
-            type Reply = Result<$reply, Failure>;
-            const CLASS: Class = Class::$class;
-        }
-    )+};
-}
-
 asks! {
-    Read ListPlaylists -> Vec<Playlist>;
-    Read ReadPlaylist -> Option<Playlist>;
-    Read ReadSongs -> Option<SongPage>;
-    Command CreatePlaylist -> Keyed<Changed>;
-    Command UpdatePlaylist -> Changed;
-    Command DeletePlaylist -> Changed;
-    Command RestorePlaylist -> Changed;
-    Command AddSongs -> Keyed<Changed<SongsPut>>;
-    Command RemoveSongs -> Changed;
-    Command MoveSongs -> Changed;
-    Command OrderSongs -> Changed;
-    Command ReplaceSongs -> Changed;
+    Read ListPlaylists -> Result<Vec<Playlist>, Failure>;
+    Read ReadPlaylist -> Result<Option<Playlist>, Failure>;
+    Read ReadSongs -> Result<Option<SongPage>, Failure>;
+    Command CreatePlaylist -> Result<Keyed<Changed>, Failure>;
+    Command UpdatePlaylist -> Result<Changed, Failure>;
+    Command DeletePlaylist -> Result<Changed, Failure>;
+    Command RestorePlaylist -> Result<Changed, Failure>;
+    Command AddSongs -> Result<Keyed<Changed<SongsPut>>, Failure>;
+    Command RemoveSongs -> Result<Changed, Failure>;
+    Command MoveSongs -> Result<Changed, Failure>;
+    Command OrderSongs -> Result<Changed, Failure>;
+    Command ReplaceSongs -> Result<Changed, Failure>;
 }
 
 /// What became of a command with a key.

@@ -6,7 +6,7 @@ use super::{UserSession, messages::Done};
 use crate::{
     actors::{
         Failure,
-        kernel::{Ask, Class, Cx, Reply, Serve},
+        kernel::{Cx, Reply, Serve, asks},
     },
     domain::{
         idempotency::IdempotencyKey,
@@ -60,15 +60,6 @@ pub struct Broadcasted {
     pub asked_at: Instant,
     /// When the store had the answer to the commit.
     pub committed_at: Option<Instant>,
-}
-
-macro_rules! asks {
-    ($($class:ident $name:ident -> $reply:ty;)+) => {$(
-        impl Ask for $name {
-            type Reply = $reply;
-            const CLASS: Class = Class::$class;
-        }
-    )+};
 }
 
 asks! {

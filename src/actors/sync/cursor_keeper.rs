@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use super::Attached;
 use crate::{
     actors::{
-        kernel::{Ask, Class, Cx, Halt, Public, Reply, Serve, Unit, view},
+        kernel::{Cx, Halt, Public, Reply, Serve, Unit, asks, view},
         session::Sessions,
     },
     domain::{ids::DeviceId, sync::Cursor},
@@ -29,28 +29,19 @@ use crate::{
 #[derive(Debug)]
 pub struct Advance(pub Cursor);
 
-impl Ask for Advance {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
+asks! {
+    Control Advance -> ();
+    Control Left -> ();
+    Control Flush -> ();
 }
 
 /// A device's connection ended: it is attached here no more, unless it has a newer one.
 #[derive(Debug)]
 pub struct Left(pub DeviceId, pub i64);
 
-impl Ask for Left {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
-}
-
 /// Store what is pending now. Asked: answers when it is stored, or could not be.
 #[derive(Debug)]
 pub struct Flush;
-
-impl Ask for Flush {
-    type Reply = ();
-    const CLASS: Class = Class::Control;
-}
 
 /// What the keeper works with.
 #[derive(Debug, Clone)]

@@ -16,12 +16,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{FavoriteRow, player::PlayerRow};
+use super::{FavoriteRow, history::PlayRow, player::PlayerRow, playlists::PlaylistRow};
 use crate::{
     domain::{
-        ids::{EntryId, PlayId, PlaylistId, UserId},
+        ids::{EntryId, PlaylistId, UserId},
         library::{
-            Entry, HistoryState, Play, Playlist, SnapshotEnd, SnapshotEntries, SnapshotHead,
+            Entry, HistoryState, Playlist, SnapshotEnd, SnapshotEntries, SnapshotHead,
             SnapshotLine, TargetId,
         },
     },
@@ -241,7 +241,7 @@ impl Run {
             "SELECT id, name, cover_url, is_public, song_count, version, created_at, updated_at
              FROM playlists WHERE user_id = $1 AND deleted_at IS NULL ORDER BY id")
             .bind(self.user).fetch_all(conn).await?);
-        let playlists: Vec<_> = rows.into_iter().map(PlaylistRow::into_playlist).collect();
+        let playlists: Vec<_> = rows.into_iter().map(Playlist::from).collect();
         // In groups of about so many songs: a statement for each playlist would cost most, and one
         // for all of them could bring millions of rows at once.
         for group in groups(&playlists, 10_000) {
@@ -326,56 +326,6 @@ fn groups(mut all: &[Playlist], songs: i64) -> impl Iterator<Item = &[Playlist]>
         all = rest;
         (!group.is_empty()).then_some(group)
     })
-}
-
-#[derive(sqlx::FromRow)]
-struct PlayRow {
-    id: PlayId,
-    song_id: TargetId,
-    song_name: String,
-    artist_name: String,
-    duration: i64,
-    played_at: DateTime<Utc>,
-}
-
-impl PlayRow {
-    fn into_play(self) -> Play {
-        Play {
-            id: self.id,
-            song_id: self.song_id,
-            song_name: self.song_name,
-            artist_name: self.artist_name,
-            duration: self.duration,
-            played_at: self.played_at,
-        }
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct PlaylistRow {
-    id: PlaylistId,
-    name: String,
-    cover_url: Option<String>,
-    is_public: bool,
-    song_count: i64,
-    version: i64,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-impl PlaylistRow {
-    fn into_playlist(self) -> Playlist {
-        Playlist {
-            id: self.id,
-            name: self.name,
-            cover_url: self.cover_url,
-            is_public: self.is_public,
-            song_count: self.song_count,
-            version: self.version,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-        }
-    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -161,7 +161,7 @@ impl Store {
 }
 
 #[derive(sqlx::FromRow)]
-struct PlayRow {
+pub(super) struct PlayRow {
     id: PlayId,
     song_id: TargetId,
     song_name: String,
@@ -171,7 +171,7 @@ struct PlayRow {
 }
 
 impl PlayRow {
-    fn into_play(self) -> Play {
+    pub(super) fn into_play(self) -> Play {
         Play {
             id: self.id,
             song_id: self.song_id,

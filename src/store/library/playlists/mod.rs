@@ -34,6 +34,7 @@ use crate::{
     store::{Issued, Once, Store, StoreError, Written, idempotency::OnlyOnce},
 };
 pub use read::{PlaylistQuery, SongQuery};
+pub(super) use rows::PlaylistRow;
 
 /// Which playlist a command is about, and who issued it.
 #[derive(Debug, Clone)]

@@ -23,7 +23,7 @@ pub(super) const COLUMNS: &str =
     "id, name, cover_url, is_public, song_count, version, created_at, updated_at";
 
 #[derive(sqlx::FromRow)]
-pub(super) struct PlaylistRow {
+pub(in crate::store::library) struct PlaylistRow {
     id: PlaylistId,
     name: String,
     cover_url: Option<String>,
