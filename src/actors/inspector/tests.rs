@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    actors::kernel::{Failure, Halted, Life, Powers, Reading, Seen, Slowest, Totals},
+    actors::kernel::{Class, Failure, Halted, Life, Powers, Reading, Seen, Slowest, Totals},
     domain::clock::{Clock as _, System},
 };
 

@@ -7,6 +7,7 @@
 mod favorites;
 mod history;
 mod playlists;
+mod snapshot;
 
 use std::fmt::Debug;
 
@@ -185,4 +186,5 @@ async fn live(bed: &Bed, life: &[Step]) {
     }
     let page = bed.store.log_page(bed.soon(), user, 0, 10_000).await;
     assert_eq!(page.unwrap().unwrap().events, log);
+    snapshot::agrees(bed, user, i64::try_from(log.len()).unwrap()).await;
 }
