@@ -5,3 +5,6 @@ mod public_playlists;
 pub use public_playlists::{
     Forget, LIFE, PublicMetrics, PublicPlaylists, ReadPublicPlaylist, ReadPublicSongs,
 };
+
+#[cfg(test)]
+mod tests;

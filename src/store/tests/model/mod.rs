@@ -142,7 +142,7 @@ async fn the_model_the_database_and_a_client_agree(bed: &Bed) {
         later,
         command,
     });
-    let lives = prop::collection::vec(step, 1..40);
+    let lives = prop::collection::vec(step, 1..60);
     let config = Config {
         cases: 40,
         failure_persistence: None,

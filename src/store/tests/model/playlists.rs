@@ -61,6 +61,8 @@ pub(super) enum PlaylistCommand {
     Create(bool, Option<u8>),
     /// Of a playlist by number; sometimes of none.
     On(u8, Version, Verb),
+    /// Uses up all room between the entries of a playlist: nobody notices.
+    Squeeze(u8),
 }
 
 #[derive(Debug, Clone)]
@@ -292,15 +294,42 @@ impl Playlists {
         }
     }
 
+    /// The playlist that is meant; some numbers are those of none.
+    fn number(&self, n: u8) -> Option<usize> {
+        let len = u8::try_from(self.lists.len()).unwrap();
+        (n >= 5)
+            .then(|| n.checked_rem(len))
+            .flatten()
+            .map(usize::from)
+    }
+
+    /// Puts all ranks side by side.
+    async fn squeeze(&self, at: &At<'_>, n: u8) {
+        let Some(n) = self.number(n) else { return };
+        let id = self.lists[n].playlist.id;
+        let literal = match at.bed.store.engine() {
+            Engine::Sqlite => format!("X'{}'", id.0.simple()),
+            Engine::Postgres => format!("'{id}'"),
+        };
+        let sql = format!(
+            "CREATE TABLE squeezed AS SELECT id, ROW_NUMBER() OVER (ORDER BY rank) AS n
+                 FROM playlist_entries WHERE playlist_id = {literal};
+             UPDATE playlist_entries SET rank = 4096 + (SELECT n FROM squeezed
+                 WHERE squeezed.id = playlist_entries.id) WHERE playlist_id = {literal};
+             DROP TABLE squeezed"
+        );
+        at.bed.sql(&sql).await.unwrap();
+    }
+
     async fn run_on(&mut self, at: &At<'_>, n: u8, version: Version, verb: &Verb) -> Vec<Event> {
         let (store, soon) = (&at.bed.store, at.bed.soon());
-        let n = usize::from(n) % (self.lists.len() + 1);
-        let Some(list) = self.lists.get(n).cloned() else {
+        let Some(n) = self.number(n) else {
             let none = target(at, PlaylistId(at.bed.uuid()), None);
             let written = store.playlist_delete(soon, none).await.unwrap();
             assert_eq!(written.value, Err(Refusal::NotFound));
             return at.told(&written);
         };
+        let list = self.lists[n].clone();
         let is = list.playlist.version;
         let expected = match version {
             Version::Whatever => None,
@@ -493,7 +522,8 @@ impl Part for Playlists {
         ];
         prop_oneof![
             1 => (any::<bool>(), key).prop_map(|(public, key)| PlaylistCommand::Create(public, key)),
-            9 => (0_u8..4, version, verb).prop_map(|(n, version, verb)| PlaylistCommand::On(n, version, verb)),
+            1 => any::<u8>().prop_map(PlaylistCommand::Squeeze),
+            18 => (any::<u8>(), version, verb).prop_map(|(n, version, verb)| PlaylistCommand::On(n, version, verb)),
         ]
         .boxed()
     }
@@ -501,9 +531,15 @@ impl Part for Playlists {
     async fn run(&mut self, at: &At<'_>, command: &PlaylistCommand) -> Vec<Event> {
         match command {
             PlaylistCommand::Create(is_public, key) => self.create(at, *is_public, *key).await,
+            PlaylistCommand::Squeeze(n) => {
+                self.squeeze(at, *n).await;
+                Vec::new()
+            }
+            // Without one there is little to do.
+            PlaylistCommand::On(..) if self.lists.is_empty() => self.create(at, false, None).await,
             PlaylistCommand::On(n, version, verb) => {
                 // What leaves out one of none, or moves an entry beside itself, no client can say.
-                let list = self.lists.get(usize::from(*n) % (self.lists.len() + 1));
+                let list = self.number(*n).map(|n| &self.lists[n]);
                 let beside_itself = list.is_some_and(|list| match verb {
                     Verb::Order(_, left_out) => *left_out > list.entries.len(),
                     Verb::Move(picks, place) => {
