@@ -252,7 +252,9 @@ async fn nobody_attaches_behind_a_stop() {
     let answer = raw.upgrade(&me).await;
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     eventually("it waits for the store", async || {
-        admin.session(&me).await["view"]["attachment"]["waits_for"] == "store"
+        // The handshake is answered before the session is started.
+        let session = admin.get(&format!("/actors/{}", session_id(&me))).await;
+        session.body["view"]["attachment"]["waits_for"] == "store"
     })
     .await;
     let path = format!("/actors/{}/stop", session_id(&me));
