@@ -12,11 +12,11 @@ use super::{
     idempotency::Repeatable,
     json::{Json, Path, Query},
     openapi::Problem,
-    playlists::{PlaylistPath, changed, keyed},
+    playlists::{PlaylistPath, changed},
 };
 use crate::{
     actors::session::{
-        AddSongs, Done, MoveSongs, OrderSongs, PlaylistTarget, ReadSongs, RemoveSongs, ReplaceSongs,
+        AddSongs, Done, MoveSongs, OrderSongs, ReadSongs, RemoveSongs, ReplaceSongs,
     },
     domain::{
         error::{ErrorCode, FieldError},
@@ -223,20 +223,15 @@ pub(super) async fn add_songs(
         before,
     } = call.body;
     let ask = AddSongs {
-        target: PlaylistTarget {
-            id: path.id,
-            expected,
-            origin: caller.device_id.clone(),
-        },
+        target: path.target(expected, &caller),
         place: Place::of(after, before)?,
         songs: song_ids.into_inner(),
         key: call.key,
     };
-    let done = graph
+    let Done { value, seq } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
-    let Done { value, seq } = keyed(done)?;
     let put = value?;
     Ok(HttpResponse::Created()
         .insert_header((SYNC_SEQ, seq))
@@ -259,11 +254,7 @@ pub(super) async fn remove_songs(
     Json(body): Json<RemoveBody>,
 ) -> Result<HttpResponse, ApiError> {
     let ask = RemoveSongs {
-        target: PlaylistTarget {
-            id: path.id,
-            expected,
-            origin: caller.device_id.clone(),
-        },
+        target: path.target(expected, &caller),
         entries: body.entry_ids.into_inner(),
     };
     changed(
@@ -294,11 +285,7 @@ pub(super) async fn move_songs(
         return Err(FieldError::new(field, "an entry that does not move").into());
     }
     let ask = MoveSongs {
-        target: PlaylistTarget {
-            id: path.id,
-            expected,
-            origin: caller.device_id.clone(),
-        },
+        target: path.target(expected, &caller),
         entries,
         place,
     };
@@ -325,11 +312,7 @@ pub(super) async fn replace_songs(
     Path(path): Path<PlaylistPath>,
     Json(body): Json<ReplaceBody>,
 ) -> Result<HttpResponse, ApiError> {
-    let target = PlaylistTarget {
-        id: path.id,
-        expected,
-        origin: caller.device_id.clone(),
-    };
+    let target = path.target(expected, &caller);
     let (user, until) = (&caller.user, deadline(&graph));
     let done = match (body.entry_ids, body.song_ids) {
         (Some(entries), None) => {

@@ -18,14 +18,15 @@ use super::{
 };
 use crate::{
     actors::session::{
-        CreatePlaylist, DeletePlaylist, Done, Keyed, ListPlaylists, PlaylistTarget, ReadPlaylist,
+        CreatePlaylist, DeletePlaylist, Done, ListPlaylists, PlaylistTarget, ReadPlaylist,
         RestorePlaylist, UpdatePlaylist,
     },
     domain::{
         error::{ErrorCode, FieldError},
+        identity::Caller,
         ids::PlaylistId,
         library::{
-            CoverUrl, MAX_PLAYLISTS, MAX_SONGS, NewPlaylist, Playlist, PlaylistCursor,
+            CoverUrl, Expected, MAX_PLAYLISTS, MAX_SONGS, NewPlaylist, Playlist, PlaylistCursor,
             PlaylistName, PlaylistRefusal, PlaylistUpdate, given,
         },
     },
@@ -38,6 +39,17 @@ use crate::{
 pub struct PlaylistPath {
     /// The playlist's id.
     pub(super) id: PlaylistId,
+}
+
+impl PlaylistPath {
+    /// For a command of `caller`.
+    pub(super) fn target(self, expected: Option<Expected>, caller: &Caller) -> PlaylistTarget {
+        PlaylistTarget {
+            id: self.id,
+            expected,
+            origin: caller.device_id.clone(),
+        }
+    }
 }
 
 /// A playlist to be made.
@@ -118,14 +130,6 @@ impl From<PlaylistRefusal> for ApiError {
     }
 }
 
-/// What a command with a key did; the key must not have been used for something else.
-pub(super) fn keyed<T>(keyed: Keyed<T>) -> Result<T, ApiError> {
-    match keyed {
-        Keyed::Done(done) => Ok(done),
-        Keyed::Reused => Err(ErrorCode::IdempotencyKeyReused.into()),
-    }
-}
-
 /// A playlist after a change of it.
 pub(super) fn changed(
     done: Done<Result<Playlist, PlaylistRefusal>>,
@@ -163,11 +167,10 @@ pub(super) async fn create(
         origin: caller.device_id.clone(),
         key: call.key,
     };
-    let done = graph
+    let Done { value, seq } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
-    let Done { value, seq } = keyed(done)?;
     let playlist = value?;
     Ok(HttpResponse::Created()
         .insert_header((
@@ -254,11 +257,7 @@ pub(super) async fn update(
         is_public,
     } = body;
     let ask = UpdatePlaylist {
-        target: PlaylistTarget {
-            id: path.id,
-            expected,
-            origin: caller.device_id.clone(),
-        },
+        target: path.target(expected, &caller),
         update: PlaylistUpdate {
             name,
             cover_url,
@@ -286,11 +285,7 @@ pub(super) async fn delete(
     IfMatch(expected): IfMatch,
     Path(path): Path<PlaylistPath>,
 ) -> Result<HttpResponse, ApiError> {
-    let ask = DeletePlaylist(PlaylistTarget {
-        id: path.id,
-        expected,
-        origin: caller.device_id.clone(),
-    });
+    let ask = DeletePlaylist(path.target(expected, &caller));
     let Done { value, seq } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
@@ -315,11 +310,7 @@ pub(super) async fn restore_playlist(
     IfMatch(expected): IfMatch,
     Path(path): Path<PlaylistPath>,
 ) -> Result<HttpResponse, ApiError> {
-    let ask = RestorePlaylist(PlaylistTarget {
-        id: path.id,
-        expected,
-        origin: caller.device_id.clone(),
-    });
+    let ask = RestorePlaylist(path.target(expected, &caller));
     changed(
         graph
             .sessions

@@ -36,9 +36,8 @@ pub use messages::{
 };
 pub use nodes::{FromNode, NodeGone, TellPresent};
 pub use playlist_messages::{
-    AddSongs, CreatePlaylist, DeletePlaylist, Keyed, ListPlaylists, MoveSongs, OrderSongs,
-    PlaylistTarget, ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist,
-    UpdatePlaylist,
+    AddSongs, CreatePlaylist, DeletePlaylist, ListPlaylists, MoveSongs, OrderSongs, PlaylistTarget,
+    ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist, UpdatePlaylist,
 };
 pub use services::{AppendEvent, Broadcasted, ReadOffline, ShowOffline};
 

@@ -23,24 +23,15 @@ asks! {
     Read ListPlaylists -> Result<Vec<Playlist>, Failure>;
     Read ReadPlaylist -> Result<Option<Playlist>, Failure>;
     Read ReadSongs -> Result<Option<SongPage>, Failure>;
-    Command CreatePlaylist -> Result<Keyed<Changed>, Failure>;
+    Command CreatePlaylist -> Result<Changed, Failure>;
     Command UpdatePlaylist -> Result<Changed, Failure>;
     Command DeletePlaylist -> Result<Changed, Failure>;
     Command RestorePlaylist -> Result<Changed, Failure>;
-    Command AddSongs -> Result<Keyed<Changed<SongsPut>>, Failure>;
+    Command AddSongs -> Result<Changed<SongsPut>, Failure>;
     Command RemoveSongs -> Result<Changed, Failure>;
     Command MoveSongs -> Result<Changed, Failure>;
     Command OrderSongs -> Result<Changed, Failure>;
     Command ReplaceSongs -> Result<Changed, Failure>;
-}
-
-/// What became of a command with a key.
-#[derive(Debug)]
-pub enum Keyed<T> {
-    /// It ran, now or when it came first.
-    Done(T),
-    /// The key was used for something else.
-    Reused,
 }
 
 /// Which playlist a command is about.

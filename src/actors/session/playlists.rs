@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::{
     UserSession,
     playlist_messages::{
-        AddSongs, Changed, CreatePlaylist, DeletePlaylist, Keyed, ListPlaylists, MoveSongs,
-        OrderSongs, PlaylistTarget, ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs,
-        RestorePlaylist, UpdatePlaylist,
+        AddSongs, Changed, CreatePlaylist, DeletePlaylist, ListPlaylists, MoveSongs, OrderSongs,
+        PlaylistTarget, ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist,
+        UpdatePlaylist,
     },
 };
 use crate::{
@@ -74,7 +74,7 @@ impl UserSession {
 }
 
 impl Serve<CreatePlaylist> for UserSession {
-    fn serve(&mut self, it: CreatePlaylist, cx: &mut Cx<'_, Self>) -> Answer<Keyed<Changed>> {
+    fn serve(&mut self, it: CreatePlaylist, cx: &mut Cx<'_, Self>) -> Answer<Changed> {
         let CreatePlaylist { new, origin, key } = it;
         let issued = self.issued(origin, cx);
         let ids = issued.and_then(|issued| Ok((issued, PlaylistId(cx.world.uuid()?))));
@@ -93,12 +93,7 @@ impl Serve<CreatePlaylist> for UserSession {
             move |store, deadline| async move {
                 store.playlist_create(deadline, command, new, key).await
             },
-            move |session, once, cx| {
-                Ok(match once {
-                    Once::Ran(written) => Keyed::Done(session.announce(asked_at, written, cx)),
-                    Once::Reused => Keyed::Reused,
-                })
-            },
+            move |session, once, cx| session.announce_once(asked_at, once, cx),
         )
     }
 }
@@ -129,7 +124,7 @@ impl Serve<RestorePlaylist> for UserSession {
 }
 
 impl Serve<AddSongs> for UserSession {
-    fn serve(&mut self, it: AddSongs, cx: &mut Cx<'_, Self>) -> Answer<Keyed<Changed<SongsPut>>> {
+    fn serve(&mut self, it: AddSongs, cx: &mut Cx<'_, Self>) -> Answer<Changed<SongsPut>> {
         let AddSongs {
             target,
             place,
@@ -165,13 +160,10 @@ impl Serve<AddSongs> for UserSession {
                 store.playlist_songs_add(deadline, command, new).await
             },
             move |session, once, cx| {
-                Ok(match once {
-                    Once::Ran(written) => {
-                        session.forget_public(id, &written);
-                        Keyed::Done(session.announce(asked_at, written, cx))
-                    }
-                    Once::Reused => Keyed::Reused,
-                })
+                if let Once::Ran(written) = &once {
+                    session.forget_public(id, written);
+                }
+                session.announce_once(asked_at, once, cx)
             },
         )
     }
