@@ -261,14 +261,20 @@ async fn pause<A: Unit>(
     reason: &'static str,
 ) {
     let now = inner.world.instant();
-    let (life, delay) = match budget.failed(now) {
-        Verdict::Restart(delay) => (Life::Restarting, delay),
-        // An operator asked for the next life before this was said.
-        Verdict::Quarantine(_) if inner.state.borrow().is_leaving() => {
-            (Life::Restarting, Duration::ZERO)
+    let verdict = budget.failed(now);
+    // Before it is announced, so that no word of an operator is missed after it.
+    let mut state = inner.state.subscribe();
+    let (mut life, mut delay) = (Life::Restarting, Duration::ZERO);
+    // At once with the look at what an operator wants: nothing is said in between.
+    inner.state.send_modify(|state| {
+        match verdict {
+            Verdict::Restart(pause) => delay = pause,
+            // An operator asked for the next life before this was said.
+            Verdict::Quarantine(_) if state.is_leaving() => {}
+            Verdict::Quarantine(pause) => (life, delay) = (Life::Quarantined(now + pause), pause),
         }
-        Verdict::Quarantine(delay) => (Life::Quarantined(now + delay), delay),
-    };
+        (state.life, state.addr) = (life, None);
+    });
     let recent = budget.recent(now);
     inner.note(ended, reason, matches!(life, Life::Quarantined(_)));
     if let Life::Quarantined(_) = life {
@@ -282,9 +288,10 @@ async fn pause<A: Unit>(
             "actor failed and is made anew"
         );
     }
-    // Before it is announced, so that no word of an operator is missed.
-    let mut state = inner.state.subscribe();
-    inner.announce(life, None);
+    // A stop closes the gate before it looks at the life: it may have seen the one that is over.
+    if inner.gate.is_closed() {
+        return;
+    }
     let shortened = state.wait_for(|state| state.life != life);
     // An operator may end a quarantine.
     let _ = tokio::time::timeout(delay, shortened).await;
