@@ -23,14 +23,14 @@ use actix_web::{
     HttpMessage, HttpRequest,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::HeaderMap,
+    http::header::{self, HeaderMap},
 };
 use futures_util::future::{self, Either};
 use governor::Quota;
 use pin_project_lite::pin_project;
 
 use self::bucket::{Limiter, Policy, Snapshot, ceil_secs};
-use super::{client, error::ApiError};
+use super::{client, error::ApiError, json::MAX_BODY};
 use crate::domain::{
     clock::World,
     forwarded::TrustedProxies,
@@ -41,6 +41,8 @@ use crate::domain::{
 /// So many checks may pass before a limiter forgets full buckets by itself.
 pub const SWEEP_EVERY: u32 = 65_536;
 const AUTH_PREFIX: &str = "/v1/auth/";
+/// So much of a body costs a user as much as another request.
+const BYTES_A_TOKEN: usize = 8 * 1024;
 
 /// Rates and bursts; zero counts as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,13 +152,14 @@ impl Limits {
         Self { proxies, ..self }
     }
 
-    /// Counts a request of `user`, and leaves what is left in `req` for the answer's headers.
+    /// Counts a request of `user`, by its size, and leaves what is left in `req` for the answer's
+    /// headers.
     ///
     /// # Errors
     /// `rate_limited` when the user is over the rate.
     pub fn check_user(&self, req: &HttpRequest, user: UserId) -> Result<(), ApiError> {
         let key = LimitKey::User(user);
-        let (snapshot, outcome) = self.check(&self.shared.user, &user, key);
+        let (snapshot, outcome) = self.check(&self.shared.user, &user, key, cost(req.headers()));
         req.extensions_mut().insert(snapshot);
         outcome.map_err(|wait| refusal("user", wait))
     }
@@ -187,8 +190,9 @@ impl Limits {
         limiter: &Limiter<K>,
         caller: &K,
         key: LimitKey,
+        cost: NonZeroU32,
     ) -> (Snapshot, Result<(), Duration>) {
-        let (mut snapshot, outcome) = limiter.check(caller);
+        let (mut snapshot, outcome) = limiter.check(caller, cost);
         if let (Ok(()), Some(together)) = (outcome, &self.together) {
             match together.take(key, limiter.rate) {
                 Some(Verdict::Pass(more)) => snapshot.remaining = snapshot.remaining.min(more),
@@ -204,7 +208,8 @@ impl Limits {
 
     fn check_peer(&self, req: &ServiceRequest) -> (Snapshot, Result<(), ApiError>) {
         let ip = network(client::address(req.head(), &self.proxies));
-        let (snapshot, outcome) = self.check(&self.shared.ip, &ip, LimitKey::Ip(ip));
+        let (snapshot, outcome) =
+            self.check(&self.shared.ip, &ip, LimitKey::Ip(ip), NonZeroU32::MIN);
         if let Err(wait) = outcome {
             return (snapshot, Err(refusal("ip", wait)));
         }
@@ -212,9 +217,22 @@ impl Limits {
         if !req.match_info().as_str().starts_with(AUTH_PREFIX) {
             return (snapshot, Ok(()));
         }
-        let (snapshot, outcome) = self.check(&self.shared.auth, &ip, LimitKey::Auth(ip));
+        let (snapshot, outcome) =
+            self.check(&self.shared.auth, &ip, LimitKey::Auth(ip), NonZeroU32::MIN);
         (snapshot, outcome.map_err(|wait| refusal("auth", wait)))
     }
+}
+
+/// What a request costs its user: one, and more for a large body, which is more work behind. A body
+/// that does not say its length may be the largest.
+fn cost(headers: &HeaderMap) -> NonZeroU32 {
+    let said = headers.get(header::CONTENT_LENGTH);
+    let length = match said.and_then(|v| v.to_str().ok()?.parse::<usize>().ok()) {
+        Some(length) => length.min(MAX_BODY),
+        None if headers.contains_key(header::CONTENT_TYPE) => MAX_BODY,
+        None => 0,
+    };
+    at_least_one(u32::try_from(1 + length / BYTES_A_TOKEN).unwrap_or(u32::MAX))
 }
 
 fn at_least_one(n: u32) -> NonZeroU32 {

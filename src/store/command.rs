@@ -55,9 +55,22 @@ pub(super) trait Command: Send + Sync + 'static {
             Ok(outs)
         }
     }
+    /// How much work it is: 1 for a few rows. A group ends with a member that is much work, so that
+    /// those who wait for the group's commit do not wait for many of them.
+    fn weight(&self) -> usize {
+        1
+    }
     /// Notes when it was committed, if somebody wants to know.
     fn committed(_: &mut Self::Out, _: Instant) {}
 }
+
+/// The weight of a command that writes about so many rows.
+pub(super) const fn weight_of(rows: usize) -> usize {
+    1 + rows / ROWS_OF_WEIGHT
+}
+
+/// So many rows in few statements cost about as much as a small command of its own.
+const ROWS_OF_WEIGHT: usize = 160;
 
 /// How often PostgreSQL may ask for a transaction to be repeated.
 const REPEATS: u32 = 5;

@@ -152,6 +152,8 @@ fn switch(state: &AtomicU8, to: u8) -> bool {
 /// A command and its waiting caller, whatever the command's type.
 trait Job: Any + Send {
     fn name(&self) -> &'static str;
+    /// See [`Command::weight`].
+    fn weight(&self) -> usize;
     /// Whether it shall run now; from then on its caller waits for the answer.
     fn enter(&self, now: Instant) -> bool;
     /// Runs it and others of its type, and keeps what they bring back for their answers.
@@ -176,6 +178,10 @@ struct Pending<C: Command> {
 impl<C: Command> Job for Pending<C> {
     fn name(&self) -> &'static str {
         C::NAME
+    }
+
+    fn weight(&self) -> usize {
+        self.command.weight()
     }
 
     fn enter(&self, now: Instant) -> bool {
@@ -216,6 +222,23 @@ impl<C: Command> Job for Pending<C> {
 
 type Jobs = Vec<Box<dyn Job>>;
 
+/// Parts what was queued, in its order, so that no part weighs much more than a whole group of
+/// small commands.
+fn by_weight(jobs: Jobs) -> Vec<Jobs> {
+    let (mut groups, mut weight): (Vec<Jobs>, usize) = (Vec::new(), GROUP);
+    for job in jobs {
+        if weight >= GROUP {
+            groups.push(Vec::new());
+            weight = 0;
+        }
+        weight = weight.saturating_add(job.weight());
+        if let Some(group) = groups.last_mut() {
+            group.push(job);
+        }
+    }
+    groups
+}
+
 fn answer_all(jobs: Jobs, result: Result<(), StoreError>) {
     for job in jobs {
         job.answer(result);
@@ -254,15 +277,14 @@ impl File {
                 }
                 taken = queue.recv_many(&mut jobs, GROUP) => if taken == 0 { break },
             }
-            // Members' panics are caught one by one; this is for one of the task itself, whose
-            // callers then see their replies dropped.
-            if AssertUnwindSafe(self.group(jobs))
-                .catch_unwind()
-                .await
-                .is_err()
-            {
-                tracing::error!("the writer panicked; its group's outcome is unknown");
-                self.conn = None;
+            for jobs in by_weight(jobs) {
+                // Members' panics are caught one by one; this is for one of the task itself, whose
+                // callers then see their replies dropped.
+                let done = AssertUnwindSafe(self.group(jobs)).catch_unwind().await;
+                if done.is_err() {
+                    tracing::error!("the writer panicked; its group's outcome is unknown");
+                    self.conn = None;
+                }
             }
         }
         if let Some(mut conn) = self.conn.take() {

@@ -49,6 +49,10 @@ where
     const NAME: &'static str = C::NAME;
     type Out = Once<T>;
 
+    fn weight(&self) -> usize {
+        self.command.weight()
+    }
+
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
         let Some(key) = &self.key else {
             return self.command.run(tx).await.map(Once::Ran);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Device, Server, Socket, eventually};
+use crate::support::{Device, Incoming, Server, Socket, eventually};
 
 fn say(to: &str, name: &str, data: &Value) -> Value {
     json!({"type": "signal", "to": to, "name": name, "data": data, "ref": "s"})
@@ -119,6 +119,21 @@ both_engines! {
                 }
             }
         }).await.unwrap();
+    }
+
+    async fn handovers_come_only_so_fast(engine) {
+        let server = Server::start(engine).await;
+        let ((phone, mut here), _) = pair(&server).await;
+        for n in 0..20 {
+            let to = if n % 2 == 0 { "tv" } else { "phone" };
+            here.send(say("all", "player.transfer", &json!({"device_id": to}))).await;
+        }
+        let mut limited = 0;
+        while limited < 10 {
+            let Incoming::Frame(frame) = here.next().await else { panic!("the socket ended") };
+            limited += i32::from(frame["code"] == "rate_limited");
+        }
+        assert!(phone.head().await.0 <= 10);
     }
 
     async fn a_device_that_is_removed_plays_no_more(engine) {

@@ -275,6 +275,9 @@ async fn log_in(
     }
     if !session.revocations.is_empty() {
         parts.hints.iter().for_each(Hints::revoked);
+        if let (Some(hints), Some(log)) = (&parts.hints, session.log) {
+            hints.publish(session.user.id, log);
+        }
         if let Some(running) = parts.sessions.find(&session.user.id) {
             // A session that is not up checks the snapshot when its devices attach again.
             let _ = running.tell(Recheck);

@@ -19,7 +19,7 @@ use crate::{
         identity::ClientDeviceId,
         ids::ConnId,
         library::{Player, PlayerRefusal, PlayerSignal, Reported, Ruling},
-        sync::{FrameErrorCode, LogHead, PlayerAsk, Ref, Signal, SignalTo},
+        sync::{FrameErrorCode, LogHead, Pace, PlayerAsk, Ref, Signal, SignalTo},
     },
     store::{ActivatePlayer, PlayerActivation, StoreError, Written},
 };
@@ -31,6 +31,8 @@ pub(super) struct PlayerDesk {
     /// What devices asked while it is being read.
     waiting: Vec<PlayerAsk>,
     reading: bool,
+    /// Each is an event of the log, which signals are not.
+    transfers: Option<Pace>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,8 @@ impl UserSession {
     const PLAYER_BUDGET: Duration = Duration::from_secs(5);
     /// While a song goes on, its place is stored so often.
     const SAVE_EVERY: Duration = Duration::from_secs(5);
+    /// Handovers by signals a second.
+    const TRANSFERS: u32 = 2;
     /// Signals that may wait for the player to be read.
     const MAX_WAITING: usize = 64;
 
@@ -110,7 +114,14 @@ impl UserSession {
                 self.player_passed(ask, SignalTo::All, cx);
                 self.player_unsaved(is_other, cx);
             }
-            Ok(Ruling::Activate(device)) => self.player_transferred(ask, device, cx),
+            Ok(Ruling::Activate(device)) => {
+                if self.may_transfer(cx.world.instant()) {
+                    self.player_transferred(ask, device, cx);
+                } else {
+                    let detail = format!("at most {} handovers a second", Self::TRANSFERS);
+                    self.player_refused(&ask, FrameErrorCode::RateLimited, &detail, cx);
+                }
+            }
             Err(refusal) => {
                 let code = match refusal {
                     PlayerRefusal::NotActive => FrameErrorCode::NotActivePlayer,
@@ -119,6 +130,12 @@ impl UserSession {
                 self.player_refused(&ask, code, &refusal.to_string(), cx);
             }
         }
+    }
+
+    fn may_transfer(&mut self, now: Instant) -> bool {
+        let desk = self.player.get_or_insert_default();
+        let pace = desk.transfers.get_or_insert_with(|| Pace::new(now));
+        pace.take(now, Self::TRANSFERS)
     }
 
     fn player_passed(&mut self, ask: PlayerAsk, to: SignalTo, cx: &mut Cx<'_, Self>) {
@@ -303,6 +320,10 @@ impl UserSession {
 impl PlayerDesk {
     fn learn(&mut self, mut player: Player, at: LogHead) {
         if let Some(known) = &mut self.known {
+            // What was read before a change says nothing of it.
+            if known.at.epoch == at.epoch && known.at.head_seq > at.head_seq {
+                return;
+            }
             if known.player.version == player.version {
                 // What was said here may not be stored yet.
                 let newer = known.player.state.take();

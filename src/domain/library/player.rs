@@ -4,7 +4,7 @@
 //! decided in the log, so that all see the same changes in the same order; what plays is told beside
 //! it, and the newest of it is kept.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -287,9 +287,12 @@ impl Player {
             .state
             .as_ref()
             .is_none_or(|before| playing.is_other(&before.playing));
+        // Clocks are set back, and nodes' clocks differ: what comes later is newer all the same.
+        let after = |before: &Reported| before.reported_at + TimeDelta::microseconds(1);
+        let reported_at = self.state.as_ref().map_or(now, |it| now.max(after(it)));
         self.state = Some(Reported {
             playing,
-            reported_at: now,
+            reported_at,
         });
         is_other
     }
@@ -397,6 +400,10 @@ mod tests {
         assert!(player.report(playing(0, true), now()));
         assert!(!player.report(playing(5000, true), now()));
         assert!(player.report(playing(5000, false), now()));
+        // By a clock that was set back.
+        let before = player.state.clone().unwrap().reported_at;
+        player.report(playing(5000, false), now() - TimeDelta::hours(1));
+        assert!(player.state.clone().unwrap().reported_at > before);
         let told = player.activate(Some(device(1)), 3);
         assert_eq!(told.state.unwrap().playing.position_ms, 5000);
     }

@@ -37,5 +37,5 @@ pub use frame::{
     BearerText, ClientFrame, FrameError, FrameErrorCode, Ref, ResyncReason, ServerFrame,
 };
 pub use retention::{Ages, Retention};
-pub use session::{Attachment, Effect, LinkState, PlayerAsk, SessionConfig, SessionCore};
+pub use session::{Attachment, Effect, LinkState, Pace, PlayerAsk, SessionConfig, SessionCore};
 pub use signal::{NodeNews, PresentDevice, Signal, SignalData, SignalName, SignalTo, Told};

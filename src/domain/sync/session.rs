@@ -26,7 +26,8 @@ use acks::ParkedAck;
 pub use effect::{Attachment, Effect, PlayerAsk, SessionConfig};
 use effect::{resync_frame, texts};
 pub use links::LinkState;
-use side::{Pace, Remote};
+pub use side::Pace;
+use side::Remote;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Link {

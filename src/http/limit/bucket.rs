@@ -3,6 +3,7 @@
 use std::{
     hash::Hash,
     io::Write,
+    num::NonZeroU32,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -101,15 +102,19 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         }
     }
 
-    /// Takes one from the bucket; the error says how long until there is one.
-    pub fn check(&self, key: &K) -> (Snapshot, Result<(), Duration>) {
+    /// Takes `cost` from the bucket, or all that it can hold where that is less; the error says how
+    /// long until there is so much.
+    pub fn check(&self, key: &K, cost: NonZeroU32) -> (Snapshot, Result<(), Duration>) {
         if self.checks.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
             self.buckets.retain_recent();
         }
         let spare = |state: &StateSnapshot| state.remaining_burst_capacity();
-        let (remaining, outcome) = match self.buckets.check_key(key) {
-            Ok(state) => (spare(&state), Ok(())),
-            Err(until) => {
+        let cost = cost.min(self.quota.burst_size());
+        let (remaining, outcome) = match self.buckets.check_key_n(key, cost) {
+            Ok(Ok(state)) => (spare(&state), Ok(())),
+            // Never more than it can hold.
+            Err(_) => (0, Err(self.quota.replenish_interval())),
+            Ok(Err(until)) => {
                 let wait = until.wait_time_from(self.buckets.clock().now());
                 (0, Err(wait))
             }

@@ -165,7 +165,7 @@ fn a_flood_of_addresses_is_bounded_between_sweeps() {
         &server.surface.world,
     );
     for n in 0..3 * SWEEP_EVERY {
-        let _ = limiter.check(&n);
+        let _ = limiter.check(&n, NonZeroU32::MIN);
         server.hands.advance(Duration::from_millis(1));
     }
     let kept = u32::try_from(limiter.len()).unwrap();
@@ -214,7 +214,12 @@ fn what_all_nodes_share_is_asked_only_where_this_node_lets_in() {
     let check = |user: u128, verdict| {
         *shared.verdict.lock().unwrap() = verdict;
         let user = UserId(Uuid::from_u128(user));
-        let (left, outcome) = limits.check(&limits.shared.user, &user, LimitKey::User(user));
+        let (left, outcome) = limits.check(
+            &limits.shared.user,
+            &user,
+            LimitKey::User(user),
+            NonZeroU32::MIN,
+        );
         (left.remaining, outcome.is_ok())
     };
     let wait = Duration::from_secs(9);
@@ -232,4 +237,42 @@ fn what_all_nodes_share_is_asked_only_where_this_node_lets_in() {
     assert_eq!(asked(), 5);
     assert_eq!(check(1, Some(Verdict::Pass(70))), (0, false));
     assert_eq!(asked(), 5, "what is refused here costs no question");
+}
+
+#[test]
+fn a_large_body_costs_more() {
+    let mut headers = HeaderMap::new();
+    assert_eq!(cost(&headers).get(), 1);
+    let said = |length: usize| header::HeaderValue::from(length);
+    for (length, tokens) in [
+        (0, 1),
+        (8191, 1),
+        (8192, 2),
+        (MAX_BODY, 129),
+        (usize::MAX, 129),
+    ] {
+        headers.insert(header::CONTENT_LENGTH, said(length));
+        assert_eq!(cost(&headers).get(), tokens, "{length}");
+    }
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
+    assert_eq!(
+        cost(&headers).get(),
+        129,
+        "one that does not say its length"
+    );
+}
+
+#[actix_web::test]
+async fn what_costs_more_than_a_bucket_holds_takes_all_of_it() {
+    let limits = Limits::new(&CONFIG, &World::system());
+    let body = (header::CONTENT_LENGTH, MAX_BODY);
+    let large = TestRequest::put().insert_header(body).to_http_request();
+    let small = TestRequest::get().to_http_request();
+    let user = UserId(Uuid::nil());
+    assert!(limits.check_user(&large, user).is_ok());
+    assert!(limits.check_user(&small, user).is_err());
 }

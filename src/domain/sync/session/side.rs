@@ -27,12 +27,14 @@ pub(super) struct Remote {
 
 /// A rate: so many a second, and as many at once after a second of silence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Pace {
+pub struct Pace {
     /// When everything taken so far is paid off.
     paid: Instant,
 }
 
 impl Pace {
+    /// Nothing was taken yet.
+    #[must_use]
     pub const fn new(now: Instant) -> Self {
         Self { paid: now }
     }

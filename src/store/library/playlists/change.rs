@@ -10,7 +10,11 @@ use super::{PlaylistCommand, rows};
 use crate::{
     domain::library::{LibraryEvent, Playlist, PlaylistRefusal, PlaylistReplaced},
     store::{
-        Issued, Tx, Written, command::Command, error::Failed, idempotency::OfUser, sync::OpenLog,
+        Issued, Tx, Written,
+        command::{Command, weight_of},
+        error::Failed,
+        idempotency::OfUser,
+        sync::OpenLog,
     },
 };
 
@@ -18,6 +22,10 @@ use crate::{
 pub(super) trait Op: Send + Sync + 'static {
     const NAME: &'static str;
     type Value: Serialize + DeserializeOwned + Send + 'static;
+    /// How many entries it names; it may touch about as many rows.
+    fn entries(&self) -> usize {
+        0
+    }
     /// Changes the playlist, or refuses before anything is written.
     fn apply(
         &self,
@@ -96,6 +104,10 @@ impl<O: Op> OfUser for Change<O> {
 impl<O: Op> Command for Change<O> {
     const NAME: &'static str = O::NAME;
     type Out = Written<Result<O::Value, PlaylistRefusal>>;
+
+    fn weight(&self) -> usize {
+        weight_of(self.op.entries())
+    }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
         let target = &self.target;

@@ -91,6 +91,10 @@ impl Op for Add {
     const NAME: &'static str = "playlist_songs_add";
     type Value = Added;
 
+    fn entries(&self) -> usize {
+        self.songs.len()
+    }
+
     async fn apply(&self, open: &mut Open<'_, '_, '_>) -> Outcome<Added> {
         refuse!(open.in_force());
         let count = open.playlist.song_count;
@@ -124,6 +128,10 @@ impl Op for Remove {
     const NAME: &'static str = "playlist_songs_remove";
     type Value = Playlist;
 
+    fn entries(&self) -> usize {
+        self.0.len()
+    }
+
     async fn apply(&self, open: &mut Open<'_, '_, '_>) -> Outcome {
         refuse!(open.in_force());
         let entry_ids = rows::delete_entries(open.tx, open.playlist.id, &self.0).await?;
@@ -152,6 +160,10 @@ impl Op for Remove {
 impl Op for Move {
     const NAME: &'static str = "playlist_songs_move";
     type Value = Playlist;
+
+    fn entries(&self) -> usize {
+        self.entries.len()
+    }
 
     async fn apply(&self, open: &mut Open<'_, '_, '_>) -> Outcome {
         refuse!(open.in_force());
@@ -194,6 +206,10 @@ impl Op for Reorder {
     const NAME: &'static str = "playlist_songs_reorder";
     type Value = Playlist;
 
+    fn entries(&self) -> usize {
+        self.0.len()
+    }
+
     async fn apply(&self, open: &mut Open<'_, '_, '_>) -> Outcome {
         refuse!(open.in_force());
         let there = rows::order(open.tx, open.playlist.id).await?;
@@ -228,6 +244,11 @@ impl Op for Reorder {
 impl Op for Replace {
     const NAME: &'static str = "playlist_songs_replace";
     type Value = Playlist;
+
+    fn entries(&self) -> usize {
+        // As many as may be there are taken out.
+        MAX_SONGS
+    }
 
     async fn apply(&self, open: &mut Open<'_, '_, '_>) -> Outcome {
         refuse!(open.in_force());
