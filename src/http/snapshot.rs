@@ -15,7 +15,7 @@ use super::{
     extract::{Actors, Authed, deadline},
 };
 use crate::{
-    actors::session::{GetSnapshot, Snapshot},
+    actors::session::{GetSnapshot, SnapshotOnItsWay},
     domain::{error::ErrorCode, library::SnapshotLine},
 };
 
@@ -32,26 +32,31 @@ pub(super) async fn get(graph: Actors, Authed(caller): Authed) -> Result<HttpRes
         .sessions
         .ask(&caller.user, GetSnapshot, deadline(&graph))
         .await??;
-    let Some(Snapshot { head, lines }) = snapshot else {
+    let Some(SnapshotOnItsWay { snapshot, replaced }) = snapshot else {
         return Err(ErrorCode::TokenRevoked.into());
     };
     let mut first = BytesMut::new();
-    write(&head, &mut first).map_err(ApiError::internal)?;
-    let rest = stream::unfold(Some(lines), |lines| async {
-        let mut lines = lines?;
+    write(&snapshot.head, &mut first).map_err(ApiError::internal)?;
+    let rest = stream::unfold(Some((snapshot.lines, replaced)), |going| async {
+        let (mut lines, replaced) = going?;
         let mut text = BytesMut::new();
-        let Some(batch) = lines.recv().await else {
+        let batch = tokio::select! {
+            biased;
+            () = replaced.notified() => None,
+            batch = lines.recv() => batch,
+        };
+        let Some(batch) = batch else {
             // The client must not take what it has for the whole: the answer ends without its end.
             return Some((Err(io::Error::other("the snapshot was cut off")), None));
         };
         let mut done = false;
-        for line in &batch {
+        for line in &batch.lines {
             done = matches!(line, SnapshotLine::End(_));
             if let Err(e) = write(line, &mut text) {
                 return Some((Err(e.into()), None));
             }
         }
-        Some((Ok(text.freeze()), (!done).then_some(lines)))
+        Some((Ok(text.freeze()), (!done).then_some((lines, replaced))))
     });
     let first = stream::once(async { Ok::<Bytes, io::Error>(first.freeze()) });
     Ok(HttpResponse::Ok()

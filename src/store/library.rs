@@ -14,7 +14,7 @@ use self::change::{Change, Put, Remove, Restore};
 pub use self::history::{
     HistoryAdd, HistoryClear, HistoryQuery, HistoryTrim, HistoryTrimPage, PlayRemoved,
 };
-pub(super) use self::player::player_release;
+pub(super) use self::{player::player_release, snapshot::Places as SnapshotPlaces};
 pub use self::{
     player::{ActivatePlayer, PlayerActivation},
     snapshot::Snapshot,

@@ -64,7 +64,7 @@ pub use services::{
 pub use size::StoreSize;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 pub use sync::{AttachState, CursorAck, Issued, LogPage, Superseded, TrimPage, Trimmed};
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
 use self::{error::Failed, group::Writer};
 use crate::domain::clock::World;
@@ -146,8 +146,7 @@ struct Inner {
     rt: Handle,
     world: World,
     metrics: StoreMetrics,
-    /// A place for each snapshot that may be read at a time.
-    snapshots: Arc<Semaphore>,
+    snapshots: library::SnapshotPlaces,
     write_timeout: Duration,
     read_timeout: Duration,
 }

@@ -1,17 +1,17 @@
 //! Connecting to either engine.
 
-use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::{runtime::Handle, sync::Semaphore, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Database, Db, Inner, OpenError, StoreConfig, StoreMetrics, Writes, backup, group::Writer,
-    migrate,
+    library::SnapshotPlaces, migrate,
 };
 use crate::domain::clock::World;
 
@@ -37,16 +37,14 @@ pub(super) async fn open(
             (Db::Postgres(pool.clone()), Writes::Pool(pool))
         }
     };
-    // Half of the readers at most: the other half is for who waits for a short answer.
     let readers = match db {
         Db::Sqlite(_) => config.read_connections,
         Db::Postgres(_) => config.max_connections,
     };
-    let snapshots = Semaphore::new((readers / 2).max(1) as usize);
     Ok(Inner {
         db,
         writes,
-        snapshots: Arc::new(snapshots),
+        snapshots: SnapshotPlaces::new(readers),
         rt,
         world,
         metrics,

@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::BTreeMap};
 
 use serde_json::{Value, json};
 
-use crate::support::{Device, Server, client::send};
+use crate::support::{Device, Server, client::send, rows};
 
 async fn lines(device: &Device) -> Vec<Value> {
     let answer = device
@@ -87,7 +87,19 @@ both_engines! {
                 .collect();
             assert_eq!(held, kept, "at {seq}");
         }
-        assert_eq!(seen, 120);
+        assert_eq!(seen, device.head().await.0);
+    }
+
+    async fn one_that_is_asked_for_again_ends_the_one_before(engine) {
+        let server = Server::start(engine).await;
+        let device = server.api().newcomer("first").await;
+        // More than the connection takes at once.
+        rows::append(&server, &device, "t", 60_000, 60_000).await;
+        let request = device.request(reqwest::Method::GET, "/v1/me/snapshot");
+        let unread = request.send().await.unwrap();
+        lines(&device).await;
+        let cut = unread.text().await.map(|text| text.contains(r#"{"end":"#));
+        assert!(!cut.unwrap_or_default(), "it did not end early");
     }
 
     async fn the_player_is_in_it(engine) {

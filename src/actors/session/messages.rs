@@ -1,6 +1,9 @@
 //! What a session is asked and told.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
+use tokio::sync::Notify;
 
 use crate::{
     actors::{
@@ -25,7 +28,7 @@ asks! {
     Read Presence -> Vec<PresentDevice>;
     Read ListFavorites -> Result<Vec<Favorite>, Failure>;
     Read GetPlayer -> Result<Option<Player>, Failure>;
-    Read GetSnapshot -> Result<Option<Snapshot>, Failure>;
+    Read GetSnapshot -> Result<Option<SnapshotOnItsWay>, Failure>;
     Command TransferPlayer -> Result<Done<PlayerActivation>, Failure>;
     Read ReadChanges -> Result<ChangesReply, Failure>;
     Command RemoveDevice -> Result<bool, Failure>;
@@ -76,9 +79,19 @@ pub struct TransferPlayer {
     pub origin: ClientDeviceId,
 }
 
-/// Everything that the user keeps, from one consistent read. None: the user is gone.
+/// Everything that the user keeps, from one consistent read. None: the user is gone. The one before, if
+/// it is still on its way, is cut off: a user has one at a time.
 #[derive(Debug)]
 pub struct GetSnapshot;
+
+/// A snapshot that is being read.
+#[derive(Debug)]
+pub struct SnapshotOnItsWay {
+    /// What comes.
+    pub snapshot: Snapshot,
+    /// Told when another one was asked for: this one is to end.
+    pub replaced: Arc<Notify>,
+}
 
 /// Remove a device: its tokens are refused at once, its socket closes. Answers whether there was one.
 #[derive(Debug)]

@@ -20,11 +20,11 @@ mod socket;
 mod view;
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-pub use crate::store::{PlayerActivation, Snapshot};
+pub use crate::store::PlayerActivation;
 use chrono::TimeDelta;
 pub use history::{AddPlays, ClearHistory, ListHistory, RemovePlay};
 pub use messages::{
@@ -32,7 +32,7 @@ pub use messages::{
     Done, Drain, FellBack, Frame, GetPlayer, GetSnapshot, HeadHinted, HeadSeen, Heard, IssueTicket,
     ListDevices, ListFavorites, Listening, Presence, Profile, PutFavorite, ReadChanges, Recheck,
     RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply,
-    ToDevice, TransferPlayer,
+    SnapshotOnItsWay, ToDevice, TransferPlayer,
 };
 pub use nodes::{FromNode, NodeGone, TellPresent};
 pub use playlist_messages::{
@@ -40,6 +40,7 @@ pub use playlist_messages::{
     ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist, UpdatePlaylist,
 };
 pub use services::{AppendEvent, Broadcasted, ReadOffline, ShowOffline};
+use tokio::sync::Notify;
 
 use super::{
     identity::Trust,
@@ -177,6 +178,8 @@ pub struct UserSession {
     owed: Arc<Owed>,
     /// Boxed: most sessions have nothing to do with it.
     player: Option<Box<PlayerDesk>>,
+    /// The snapshot that is on its way.
+    snapshot: Weak<Notify>,
     last_used: Option<Instant>,
 }
 
@@ -199,6 +202,7 @@ impl UserSession {
             leaving: false,
             owed: Arc::default(),
             player: None,
+            snapshot: Weak::new(),
             last_used: None,
         }
     }

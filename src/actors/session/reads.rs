@@ -1,11 +1,14 @@
 //! Reads: they overlap with one another and with commands.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::Notify;
 
 use super::{
     UserSession,
     messages::{
         ChangesReply, GetSnapshot, ListDevices, ListFavorites, Presence, Profile, ReadChanges,
+        SnapshotOnItsWay,
     },
 };
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
         library::Favorite,
         sync::PresentDevice,
     },
-    store::{FavoriteQuery, Snapshot, Store, StoreError},
+    store::{FavoriteQuery, Store, StoreError},
 };
 
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
@@ -100,9 +103,17 @@ impl Serve<ListFavorites> for UserSession {
 }
 
 impl Serve<GetSnapshot> for UserSession {
-    fn serve(&mut self, _: GetSnapshot, cx: &mut Cx<'_, Self>) -> Answer<Option<Snapshot>> {
+    fn serve(&mut self, _: GetSnapshot, cx: &mut Cx<'_, Self>) -> Answer<Option<SnapshotOnItsWay>> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
-        Self::read(async move { store.snapshot(deadline, user).await })
+        if let Some(before) = self.snapshot.upgrade() {
+            before.notify_one();
+        }
+        let replaced = Arc::<Notify>::default();
+        self.snapshot = Arc::downgrade(&replaced);
+        Self::read(async move {
+            let snapshot = store.snapshot(deadline, user).await?;
+            Ok(snapshot.map(|snapshot| SnapshotOnItsWay { snapshot, replaced }))
+        })
     }
 }
 

@@ -16,6 +16,7 @@ mod postgres;
 mod retention;
 mod rotation;
 mod schema;
+mod snapshot;
 mod sync;
 
 use std::{

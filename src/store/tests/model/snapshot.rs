@@ -22,7 +22,7 @@ pub(super) async fn agrees(bed: &Bed, user: UserId, head: i64) {
     let mut songs: HashMap<PlaylistId, Vec<Entry>> = HashMap::new();
     let (mut count, mut end) = (1, None);
     while let Some(batch) = snapshot.lines.recv().await {
-        for line in batch {
+        for line in batch.lines {
             assert!(end.is_none(), "a line after the last");
             count += 1;
             match line {
