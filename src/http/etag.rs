@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use super::error::ApiError;
 use crate::domain::{
     error::{ErrorCode, FieldError},
-    library::Expected,
+    library::{Expected, VersionTag},
 };
 
 /// Only the user's own client may keep it, and asks each time whether it changed.
@@ -49,12 +49,12 @@ pub fn tagged_for<T: Serialize>(
 
 /// The tag of what has a version.
 #[must_use]
-pub fn of_version(version: i64) -> ETag {
+pub fn of_version(version: VersionTag) -> ETag {
     ETag(EntityTag::new_strong(version.to_string()))
 }
 
 /// `body`, which is of that version, with its tag; `304` without it when the client named the tag.
-pub fn versioned<T: Serialize>(req: &HttpRequest, version: i64, body: &T) -> HttpResponse {
+pub fn versioned<T: Serialize>(req: &HttpRequest, version: VersionTag, body: &T) -> HttpResponse {
     let ETag(tag) = of_version(version);
     answered(req, tag, PRIVATE, |mut answer| answer.json(body))
 }
@@ -98,7 +98,7 @@ impl FromRequest for IfMatch {
         ready(expected(lines).map(Self).ok_or_else(|| {
             ApiError::new(ErrorCode::InvalidHeader).field(FieldError::new(
                 "If-Match",
-                "* or tags in quotes, such as \"17\"",
+                "* or tags in quotes, such as \"17-0a1b2c3d\"",
             ))
         }))
     }
@@ -107,7 +107,7 @@ impl FromRequest for IfMatch {
 /// None: it cannot be read.
 #[expect(clippy::option_option, reason = "unreadable, not there, there")]
 fn expected<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Option<Expected>> {
-    let mut versions: Option<Vec<i64>> = None;
+    let mut versions: Option<Vec<VersionTag>> = None;
     for line in lines {
         let line = line.to_str().ok()?.trim();
         if line == "*" {
@@ -118,7 +118,9 @@ fn expected<'a>(lines: impl Iterator<Item = &'a HeaderValue>) -> Option<Option<E
             let tag = tag.strip_prefix("W/").unwrap_or(tag);
             let tag = tag.strip_prefix('"')?.strip_suffix('"')?;
             // What is no version is the tag of something else.
-            versions.get_or_insert_default().extend(tag.parse::<i64>());
+            versions
+                .get_or_insert_default()
+                .extend(VersionTag::parse(tag));
         }
     }
     Some(versions.map(Expected::Versions))
@@ -137,11 +139,20 @@ mod tests {
                 .collect();
             expected(lines.iter())
         };
-        let versions = |all: &[i64]| Some(Some(Expected::Versions(all.to_vec())));
+        let versions = |all: &[i64]| {
+            let tags = all.iter().map(|version| VersionTag {
+                version: *version,
+                epoch: 10,
+            });
+            Some(Some(Expected::Versions(tags.collect())))
+        };
         assert_eq!(read(&[]), Some(None));
         assert_eq!(read(&[" * "]), Some(Some(Expected::Any)));
-        assert_eq!(read(&["\"17\""]), versions(&[17]));
-        assert_eq!(read(&["W/\"17\" , \"18\"", "\"x\""]), versions(&[17, 18]));
+        assert_eq!(read(&["\"17-0000000a\""]), versions(&[17]));
+        assert_eq!(
+            read(&["W/\"17-0000000a\" , \"18-0000000a\"", "\"x\", \"19\""]),
+            versions(&[17, 18])
+        );
         assert_eq!(read(&["\"\""]), versions(&[]));
         for bad in ["17", "", "\"17", "\"1\",", "\"1\" \"2\",3"] {
             assert_eq!(read(&[bad]), None, "{bad}");

@@ -80,6 +80,7 @@ pub(super) async fn add(
     let Done {
         value: results,
         seq,
+        ..
     } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
@@ -146,7 +147,9 @@ pub(super) async fn remove(
         id: path.id,
         origin: caller.device_id.clone(),
     };
-    let Done { value: known, seq } = graph
+    let Done {
+        value: known, seq, ..
+    } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;

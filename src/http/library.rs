@@ -61,6 +61,7 @@ pub(super) async fn put(
     let Done {
         value: (favorite, added),
         seq,
+        ..
     } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
@@ -87,7 +88,9 @@ pub(super) async fn remove(
         key,
         origin: caller.device_id.clone(),
     };
-    let Done { value: known, seq } = graph
+    let Done {
+        value: known, seq, ..
+    } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
@@ -114,7 +117,7 @@ pub(super) async fn restore(
         key,
         origin: caller.device_id.clone(),
     };
-    let Done { value, seq } = graph
+    let Done { value, seq, .. } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;

@@ -45,7 +45,7 @@ pub(super) async fn transfer(
         device,
         origin: caller.device_id.clone(),
     };
-    let Done { value, seq } = graph
+    let Done { value, seq, .. } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;

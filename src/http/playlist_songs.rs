@@ -22,8 +22,8 @@ use crate::{
         error::{ErrorCode, FieldError},
         ids::EntryId,
         library::{
-            Entries, Entry, MAX_AT_ONCE, MAX_SONGS, Place, Playlist, SongCursor, SongPage, Songs,
-            SongsPut, TargetId, given,
+            Edition, Entries, Entry, MAX_AT_ONCE, MAX_SONGS, Place, Playlist, SongCursor, SongPage,
+            Songs, SongsPut, TargetId, VersionTag, given,
         },
     },
 };
@@ -127,8 +127,8 @@ impl SongList {
     }
 }
 
-/// Names the page after one of at most `limit` entries of which `page` may have one more.
-pub(super) fn next_cursor(page: &SongPage, limit: u32) -> Option<String> {
+/// Names the page after one of at most `limit` entries of which `page`, of that edition, may have one more.
+pub(super) fn next_cursor(page: &SongPage, edition: Edition, limit: u32) -> Option<String> {
     let last = (limit as usize).checked_sub(1)?;
     let more = page.entries.len() > last + 1;
     let cursor = page
@@ -136,7 +136,7 @@ pub(super) fn next_cursor(page: &SongPage, limit: u32) -> Option<String> {
         .get(last)
         .filter(|_| more)
         .map(|(_, rank)| SongCursor {
-            version: page.version,
+            edition,
             rank: *rank,
         });
     cursor.map(SongCursor::encode)
@@ -180,13 +180,14 @@ pub(super) async fn songs(
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
     let page = found.ok_or(ErrorCode::PlaylistNotFound)?;
-    let version = page.version;
-    if cursor.is_some_and(|it| it.version != version) {
+    let (version, tag) = (page.version, page.tag());
+    let edition = graph.secrets.edition(path.id, tag);
+    if cursor.is_some_and(|it| it.edition != edition) {
         return Err(ApiError::new(ErrorCode::PreconditionFailed)
             .detail("the playlist changed since the page before: begin anew")
             .extension("version", version));
     }
-    let next_cursor = next_cursor(&page, limit);
+    let next_cursor = next_cursor(&page, edition, limit);
     let body = EntryPage {
         version,
         song_count: page.song_count,
@@ -198,7 +199,7 @@ pub(super) async fn songs(
             .map(|it| it.0)
             .collect(),
     };
-    Ok(etag::versioned(&req, version, &body))
+    Ok(etag::versioned(&req, tag, &body))
 }
 
 /// Add songs.
@@ -228,14 +229,15 @@ pub(super) async fn add_songs(
         songs: song_ids.into_inner(),
         key: call.key,
     };
-    let Done { value, seq } = graph
+    let Done { value, seq, epoch } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
     let put = value?;
+    let tag = VersionTag::new(put.playlist.version, epoch);
     Ok(HttpResponse::Created()
         .insert_header((SYNC_SEQ, seq))
-        .insert_header(etag::of_version(put.playlist.version))
+        .insert_header(etag::of_version(tag))
         .json(put))
 }
 

@@ -27,7 +27,7 @@ use crate::{
         ids::PlaylistId,
         library::{
             CoverUrl, Expected, MAX_PLAYLISTS, MAX_SONGS, NewPlaylist, Playlist, PlaylistCursor,
-            PlaylistName, PlaylistRefusal, PlaylistUpdate, given,
+            PlaylistName, PlaylistRefusal, PlaylistUpdate, VersionTag, given,
         },
     },
 };
@@ -135,9 +135,10 @@ pub(super) fn changed(
     done: Done<Result<Playlist, PlaylistRefusal>>,
 ) -> Result<HttpResponse, ApiError> {
     let playlist = done.value?;
+    let tag = VersionTag::new(playlist.version, done.epoch);
     Ok(HttpResponse::Ok()
         .insert_header((SYNC_SEQ, done.seq))
-        .insert_header(etag::of_version(playlist.version))
+        .insert_header(etag::of_version(tag))
         .json(playlist))
 }
 
@@ -167,18 +168,19 @@ pub(super) async fn create(
         origin: caller.device_id.clone(),
         key: call.key,
     };
-    let Done { value, seq } = graph
+    let Done { value, seq, epoch } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
     let playlist = value?;
+    let tag = VersionTag::new(playlist.version, epoch);
     Ok(HttpResponse::Created()
         .insert_header((
             header::LOCATION,
             format!("/v1/me/playlists/{}", playlist.id),
         ))
         .insert_header((SYNC_SEQ, seq))
-        .insert_header(etag::of_version(playlist.version))
+        .insert_header(etag::of_version(tag))
         .json(playlist))
 }
 
@@ -233,8 +235,9 @@ pub(super) async fn playlist(
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;
-    let playlist = found.ok_or(ErrorCode::PlaylistNotFound)?;
-    Ok(etag::versioned(&req, playlist.version, &playlist))
+    let (playlist, epoch) = found.ok_or(ErrorCode::PlaylistNotFound)?;
+    let tag = VersionTag::new(playlist.version, epoch);
+    Ok(etag::versioned(&req, tag, &playlist))
 }
 
 /// Change a playlist's name, cover or visibility.
@@ -286,7 +289,7 @@ pub(super) async fn delete(
     Path(path): Path<PlaylistPath>,
 ) -> Result<HttpResponse, ApiError> {
     let ask = DeletePlaylist(path.target(expected, &caller));
-    let Done { value, seq } = graph
+    let Done { value, seq, .. } = graph
         .sessions
         .ask(&caller.user, ask, deadline(&graph))
         .await??;

@@ -85,7 +85,8 @@ pub(super) async fn public_songs(
     };
     let found = graph.public.ask(ask, deadline(&graph)).await??;
     let page = found.ok_or(ErrorCode::PlaylistNotFound)?;
-    if cursor.is_some_and(|it| it.version != page.version) {
+    let edition = graph.secrets.edition(path.id, page.tag());
+    if cursor.is_some_and(|it| it.edition != edition) {
         return Err(ApiError::new(ErrorCode::PreconditionFailed)
             .detail("the playlist changed since the page before: begin anew"));
     }
@@ -97,7 +98,7 @@ pub(super) async fn public_songs(
     let body = PublicEntryPage {
         items: items.collect(),
         song_count: page.song_count,
-        next_cursor: next_cursor(&page, limit),
+        next_cursor: next_cursor(&page, edition, limit),
     };
     etag::tagged_for(&req, &body, PUBLIC)
 }

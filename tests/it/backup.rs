@@ -12,12 +12,16 @@ use std::{
     time::Duration,
 };
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{
-    Api, Cluster, Device, Engine, Incoming, Server, Socket, assert_shape, eventually, unique,
-    within,
+use crate::{
+    playlists,
+    support::{
+        Api, Cluster, Device, Engine, Incoming, Server, Socket, assert_shape, client::send,
+        eventually, unique, within,
+    },
 };
 
 /// Longer than two looks at the heads.
@@ -113,6 +117,42 @@ both_engines! {
         let mut socket = Socket::open_with(&me, &format!("?since=8&epoch={epoch}")).await;
         assert_eq!(socket.welcome["acked_seq"], 8);
         socket.ping().await;
+    }
+
+    async fn a_version_of_before_the_restore_names_nothing_after_it(engine) {
+        let (mut server, _) = server(engine).await;
+        let me = server.api().newcomer("mine").await;
+        let place = playlists::create(&me).await;
+        playlists::add(&me, &place, &["a", "b"]).await;
+        let file = Backup::of(&server).await;
+        playlists::add(&me, &place, &["c"]).await;
+        let seen = me.get(&format!("{place}/songs?limit=1")).await;
+        let tag = seen.header("etag").unwrap().to_owned();
+        let seen = seen.ok(200);
+        server.stop().await;
+        server.restored_with(&file, &["--replace"]).await;
+        server.restart().await;
+
+        // Another state gets the number of the one that is lost.
+        let me = me.at(&server);
+        let put = json!({"song_ids": ["x", "y"]});
+        let songs = format!("{place}/songs");
+        let now = send(me.request(Method::PUT, &songs).json(&put)).await.ok(200);
+        assert_eq!(now["version"], seen["version"]);
+        let known = me.request(Method::GET, &place).header("If-None-Match", &tag);
+        assert_eq!(send(known).await.ok(200), now);
+        let known = me.request(Method::GET, &songs).header("If-None-Match", &tag);
+        send(known).await.ok(200);
+        let blind = me.request(Method::PATCH, &place).header("If-Match", &tag);
+        let refused = send(blind.json(&json!({"name": "blind"}))).await;
+        assert_eq!(refused.problem(412, "precondition_failed")["version"], now["version"]);
+        let cursor = seen["next_cursor"].as_str().unwrap();
+        let next = me.get(&format!("{songs}?limit=1&cursor={cursor}")).await;
+        next.problem(412, "precondition_failed");
+        // The tag of now is good.
+        let tag = me.get(&place).await.header("etag").unwrap().to_owned();
+        let seeing = me.request(Method::PATCH, &place).header("If-Match", &tag);
+        send(seeing.json(&json!({"name": "seen"}))).await.ok(200);
     }
 
     async fn what_cannot_be_restored_changes_nothing(engine) {

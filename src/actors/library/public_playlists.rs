@@ -193,7 +193,7 @@ async fn read(store: Store, deadline: Instant, (id, piece): Key) -> Result<Found
     let found = match piece {
         Piece::Itself => {
             let found = store.playlist_fetch(deadline, id, None).await?;
-            found.map(|it| Found::Playlist(Arc::new(it.into())))
+            found.map(|(it, _)| Found::Playlist(Arc::new(it.into())))
         }
         Piece::Songs { limit, after } => {
             let query = SongQuery {

@@ -131,6 +131,7 @@ impl UserSession {
         Done {
             value,
             seq: log.head_seq,
+            epoch: log.epoch,
         }
     }
 
@@ -223,11 +224,9 @@ impl Serve<PutFavorite> for UserSession {
             cx,
             move |store, deadline| async move { store.favorite_put(deadline, command).await },
             move |session, written, cx| {
-                let Done { value, seq } = session.announce(asked_at, written, cx);
-                Ok(Done {
-                    value: (value.favorite, value.added),
-                    seq,
-                })
+                Ok(session
+                    .announce(asked_at, written, cx)
+                    .map(|it| (it.favorite, it.added)))
             },
         )
     }

@@ -98,9 +98,8 @@ impl Serve<RemovePlay> for UserSession {
             cx,
             move |store, deadline| async move { store.history_remove(deadline, issued, id).await },
             move |session, written, cx| {
-                let Done { value, seq } = session.announce(asked_at, written, cx);
-                let value = value == PlayRemoved::Gone;
-                Ok(Done { value, seq })
+                let done = session.announce(asked_at, written, cx);
+                Ok(done.map(|removed| removed == PlayRemoved::Gone))
             },
         )
     }

@@ -135,6 +135,19 @@ pub struct Done<T> {
     pub value: T,
     /// A device that applied everything up to here has seen the change.
     pub seq: i64,
+    /// Of the log.
+    pub epoch: Epoch,
+}
+
+impl<T> Done<T> {
+    /// The same of something else.
+    pub(super) fn map<U>(self, f: impl FnOnce(T) -> U) -> Done<U> {
+        Done {
+            value: f(self.value),
+            seq: self.seq,
+            epoch: self.epoch,
+        }
+    }
 }
 
 /// Make something a favorite. Answers it, and whether it is new.

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         idempotency::IdempotencyKey,
         identity::ClientDeviceId,
-        ids::{EntryId, PlaylistId},
+        ids::{EntryId, Epoch, PlaylistId},
         library::{
             Expected, NewPlaylist, Place, Playlist, PlaylistRefusal, PlaylistUpdate, SongPage,
             SongsPut, TargetId,
@@ -21,7 +21,7 @@ pub(super) type Changed<T = Playlist> = Done<Result<T, PlaylistRefusal>>;
 
 asks! {
     Read ListPlaylists -> Result<Vec<Playlist>, Failure>;
-    Read ReadPlaylist -> Result<Option<Playlist>, Failure>;
+    Read ReadPlaylist -> Result<Option<(Playlist, Epoch)>, Failure>;
     Read ReadSongs -> Result<Option<SongPage>, Failure>;
     Command CreatePlaylist -> Result<Changed, Failure>;
     Command UpdatePlaylist -> Result<Changed, Failure>;
@@ -135,7 +135,7 @@ pub struct ListPlaylists {
     pub before: Option<(DateTime<Utc>, PlaylistId)>,
 }
 
-/// A playlist in force. None: the user has no such.
+/// A playlist in force, and the epoch of the log that its version is of. None: the user has no such.
 #[derive(Debug)]
 pub struct ReadPlaylist(pub PlaylistId);
 

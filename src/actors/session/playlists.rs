@@ -17,7 +17,7 @@ use crate::{
         library::Forget,
     },
     domain::{
-        ids::{EntryId, PlaylistId},
+        ids::{EntryId, Epoch, PlaylistId},
         library::{Playlist, PlaylistRefusal, SongPage, SongsPut},
     },
     store::{
@@ -240,7 +240,11 @@ impl Serve<ListPlaylists> for UserSession {
 }
 
 impl Serve<ReadPlaylist> for UserSession {
-    fn serve(&mut self, it: ReadPlaylist, cx: &mut Cx<'_, Self>) -> Answer<Option<Playlist>> {
+    fn serve(
+        &mut self,
+        it: ReadPlaylist,
+        cx: &mut Cx<'_, Self>,
+    ) -> Answer<Option<(Playlist, Epoch)>> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
         Self::read(async move { store.playlist_fetch(deadline, it.0, Some(user)).await })
     }

@@ -9,6 +9,10 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::{Phone, SmsCode};
+use crate::domain::{
+    ids::PlaylistId,
+    library::{Edition, VersionTag},
+};
 
 type HmacSha256 = Hmac<Sha256>;
 
@@ -37,6 +41,7 @@ pub struct Secrets {
     refresh: [u8; 32],
     ticket: [u8; 32],
     sms_code: [u8; 32],
+    edition: [u8; 32],
 }
 
 impl std::fmt::Debug for Secrets {
@@ -80,6 +85,7 @@ impl Secrets {
             refresh: mac(root, &[b"refresh-token"]),
             ticket: mac(root, &[b"sync-ticket"]),
             sms_code: mac(root, &[b"sms-code"]),
+            edition: mac(root, &[b"playlist-edition"]),
         }
     }
 
@@ -101,6 +107,16 @@ impl Secrets {
             &self.sms_code,
             &[phone.as_str().as_bytes(), code.as_str().as_bytes()],
         ))
+    }
+
+    /// What cursors call one version of a playlist.
+    #[must_use]
+    pub fn edition(&self, playlist: PlaylistId, tag: VersionTag) -> Edition {
+        let VersionTag { version, epoch } = tag;
+        let id = playlist.0.as_bytes();
+        let parts: [&[u8]; 3] = [id, &version.to_be_bytes(), &epoch.to_be_bytes()];
+        let [a, b, c, d, e, f, g, h, ..] = mac(&self.edition, &parts);
+        [a, b, c, d, e, f, g, h]
     }
 
     /// SHA-256 in hexadecimal, for what is long and random enough to need no key.

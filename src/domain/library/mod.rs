@@ -12,6 +12,7 @@ mod playlist_cursor;
 mod playlist_edit;
 mod published;
 mod snapshot;
+mod version;
 
 pub use cursor::FavoriteCursor;
 pub use event::{
@@ -30,10 +31,11 @@ pub use player::{
     Player, PlayerActivated, PlayerRefusal, PlayerSignal, Playing, Reported, Ruling, Transfer,
 };
 pub use playlist::{Entry, Playlist, PublicPlaylist, SongPage, SongsPut};
-pub use playlist_cursor::{PlaylistCursor, SongCursor};
+pub use playlist_cursor::{Edition, PlaylistCursor, SongCursor};
 pub use playlist_edit::{
     CoverUrl, Entries, Expected, MAX_AT_ONCE, MAX_DELETED, MAX_PLAYLISTS, MAX_SONGS, MOST_TOLD,
     NewPlaylist, Place, PlaylistName, PlaylistRefusal, PlaylistUpdate, Songs, given,
 };
 pub use published::{Bounds, Look, Published};
 pub use snapshot::{HistoryState, SnapshotEnd, SnapshotEntries, SnapshotHead, SnapshotLine};
+pub use version::VersionTag;

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::favorite::TargetId;
-use crate::domain::ids::{EntryId, PlaylistId};
+use super::{favorite::TargetId, version::VersionTag};
+use crate::domain::ids::{EntryId, Epoch, PlaylistId};
 
 /// A playlist, without its songs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -20,7 +20,7 @@ pub struct Playlist {
     pub is_public: bool,
     /// How many songs it has.
     pub song_count: i64,
-    /// The `seq` of the event that changed it last: what `If-Match` is compared with.
+    /// The `seq` of the event that changed it last.
     pub version: i64,
     /// When it was made.
     #[serde(serialize_with = "crate::domain::time::serialize")]
@@ -68,10 +68,20 @@ impl From<Playlist> for PublicPlaylist {
 pub struct SongPage {
     /// The version.
     pub version: i64,
+    /// Of the log that the version is of.
+    pub epoch: Epoch,
     /// How many songs there are.
     pub song_count: i64,
     /// In order, each with its rank.
     pub entries: Vec<(Entry, i64)>,
+}
+
+impl SongPage {
+    /// What `If-Match` calls the version.
+    #[must_use]
+    pub fn tag(&self) -> VersionTag {
+        VersionTag::new(self.version, self.epoch)
+    }
 }
 
 /// Songs that were added.

@@ -41,11 +41,15 @@ impl PlaylistCursor {
     }
 }
 
+/// One version of one playlist in one life of its user's log, as a keyed hash: cursors of public playlists
+/// are for everybody, and a version tells how busy the user's log is.
+pub type Edition = [u8; 8];
+
 /// A place in the songs of one version of a playlist: in another version it may be anywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SongCursor {
-    /// The playlist's version when the page was read.
-    pub version: i64,
+    /// Of the playlist when the page was read.
+    pub edition: Edition,
     /// The rank of the last entry of the page.
     pub rank: i64,
 }
@@ -55,7 +59,7 @@ impl SongCursor {
     #[must_use]
     pub fn encode(self) -> String {
         let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&self.version.to_be_bytes());
+        bytes[..8].copy_from_slice(&self.edition);
         bytes[8..].copy_from_slice(&self.rank.to_be_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -67,9 +71,9 @@ impl SongCursor {
             return None;
         }
         let bytes: [u8; 16] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let version = i64::from_be_bytes(bytes[..8].try_into().ok()?);
+        let edition = bytes[..8].try_into().ok()?;
         let rank = i64::from_be_bytes(bytes[8..].try_into().ok()?);
-        (version >= 0 && rank >= 0).then_some(Self { version, rank })
+        (rank >= 0).then_some(Self { edition, rank })
     }
 }
 
@@ -88,7 +92,7 @@ mod tests {
                 id: PlaylistId(Uuid::from_u128(id)),
             };
             prop_assert_eq!(PlaylistCursor::decode(&cursor.encode()), Some(cursor));
-            let cursor = SongCursor { version: micros, rank };
+            let cursor = SongCursor { edition: micros.to_be_bytes(), rank };
             prop_assert_eq!(SongCursor::decode(&cursor.encode()), Some(cursor));
         }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, de};
 
-use super::{favorite::TargetId, playlist::Playlist};
+use super::{favorite::TargetId, playlist::Playlist, version::VersionTag};
 use crate::domain::{error::FieldError, ids::EntryId, text::checked_text};
 
 /// Playlists that a user may have at a time. Deleted ones do not count.
@@ -195,13 +195,13 @@ pub enum Expected {
     /// Any version, as long as there is a playlist.
     Any,
     /// One of these.
-    Versions(Vec<i64>),
+    Versions(Vec<VersionTag>),
 }
 
 impl Expected {
     /// Whether a playlist of that version is expected.
     #[must_use]
-    pub fn includes(&self, version: i64) -> bool {
+    pub fn includes(&self, version: VersionTag) -> bool {
         match self {
             Self::Any => true,
             Self::Versions(versions) => versions.contains(&version),

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         identity::ClientDeviceId,
         ids::{EventId, UserId},
-        library::{LibraryEvent, MAX_EVENT_DATA},
+        library::{LibraryEvent, MAX_EVENT_DATA, VersionTag},
         sync::{Event, LogHead},
     },
     store::{StoreError, Tx, Written, error::Failed},
@@ -101,6 +101,11 @@ impl<'c> OpenLog<'c> {
     /// What the next event's `seq` will be: the version of what it changes.
     pub(in crate::store) const fn next_seq(&self) -> i64 {
         self.log.head_seq + 1
+    }
+
+    /// What a version of this log is called.
+    pub(in crate::store) fn tag(&self, version: i64) -> VersionTag {
+        VersionTag::new(version, self.log.epoch)
     }
 
     /// Says that something happened.

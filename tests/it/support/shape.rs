@@ -6,7 +6,7 @@ use uuid::Uuid;
 /// Fails unless `actual` has exactly the fields of `pattern`, with these values.
 ///
 /// Marks: `<uuid>` (version 7, hyphenated, lower case), `<time>` (RFC 3339 UTC, microseconds),
-/// `<string>` (not empty), `<number>` (whole, not negative), `<jwt>`, `<refresh>`, `<ticket>`,
+/// `<string>` (not empty), `<hex>` (8 digits), `<number>` (whole, not negative), `<jwt>`, `<refresh>`, `<ticket>`,
 /// `<object>`.
 #[track_caller]
 #[expect(
@@ -67,6 +67,9 @@ pub fn is(value: &Value, mark: &str) -> bool {
         }),
         ("<time>", Value::String(text)) => is_time(text),
         ("<string>", Value::String(text)) => !text.is_empty(),
+        ("<hex>", Value::String(text)) => {
+            text.len() == 8 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        }
         ("<number>", value) => value.is_u64(),
         ("<jwt>", Value::String(text)) => {
             let parts: Vec<_> = text.split('.').collect();

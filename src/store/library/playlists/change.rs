@@ -48,7 +48,7 @@ impl Open<'_, '_, '_> {
     pub fn expected(&self) -> Result<(), PlaylistRefusal> {
         let version = self.playlist.version;
         match &self.target.expected {
-            Some(expected) if !expected.includes(version) => {
+            Some(expected) if !expected.includes(self.log.tag(version)) => {
                 Err(PlaylistRefusal::Stale { version })
             }
             _ => Ok(()),

@@ -8,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use super::rows::{COLUMNS, PlaylistRow};
 use crate::{
     domain::{
-        ids::{EntryId, PlaylistId, UserId},
+        ids::{EntryId, Epoch, PlaylistId, UserId},
         library::{Entry, LEAST, Playlist, SongPage, TargetId},
     },
     store::{Store, StoreError, on_pool},
@@ -40,9 +40,20 @@ pub struct SongQuery {
     pub after: Option<i64>,
 }
 
+/// The epoch of the log that a playlist's version is of.
+const EPOCH: &str = "(SELECT epoch FROM user_logs l WHERE l.user_id = playlists.user_id) AS epoch";
+
+#[derive(sqlx::FromRow)]
+struct OfEpoch {
+    #[sqlx(flatten)]
+    row: PlaylistRow,
+    epoch: Epoch,
+}
+
 #[derive(sqlx::FromRow)]
 struct PageRow {
     version: i64,
+    epoch: Epoch,
     song_count: i64,
     id: Option<EntryId>,
     song_id: Option<TargetId>,
@@ -95,7 +106,7 @@ impl Store {
         .await
     }
 
-    /// A playlist in force: of this user, or of anybody if it is public.
+    /// A playlist in force, of this user, or of anybody if it is public; and the epoch of its user's log.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -104,18 +115,18 @@ impl Store {
         deadline: Instant,
         id: PlaylistId,
         user: Option<UserId>,
-    ) -> Result<Option<Playlist>, StoreError> {
+    ) -> Result<Option<(Playlist, Epoch)>, StoreError> {
         self.read("playlist_fetch", deadline, async move |db| {
             let sql = format!(
-                "SELECT {COLUMNS} FROM playlists WHERE id = $1 AND deleted_at IS NULL AND {}",
+                "SELECT {COLUMNS}, {EPOCH} FROM playlists WHERE id = $1 AND deleted_at IS NULL AND {}",
                 readable(user)
             );
-            let row: Option<PlaylistRow> = on_pool!(&db, pool => {
+            let row: Option<OfEpoch> = on_pool!(&db, pool => {
                 let row = sqlx::query_as(AssertSqlSafe(sql)).bind(id);
                 let row = if let Some(user) = user { row.bind(user) } else { row };
                 row.fetch_optional(pool).await?
             });
-            Ok(row.map(Playlist::from))
+            Ok(row.map(|it| (it.row.into(), it.epoch)))
         })
         .await
     }
@@ -132,8 +143,8 @@ impl Store {
         self.read("playlist_songs", deadline, async move |db| {
             // One statement, so that the songs and the version are of one moment.
             let sql = format!(
-                "SELECT p.version, p.song_count, e.id, e.song_id, e.added_at, e.rank
-                 FROM (SELECT id, version, song_count FROM playlists
+                "SELECT p.version, p.epoch, p.song_count, e.id, e.song_id, e.added_at, e.rank
+                 FROM (SELECT id, version, {EPOCH}, song_count FROM playlists
                        WHERE id = $1 AND deleted_at IS NULL AND {}) p
                  LEFT JOIN (SELECT playlist_id, id, song_id, added_at, rank FROM playlist_entries
                             WHERE playlist_id = $1 AND rank > $2 ORDER BY rank LIMIT $3) e
@@ -153,6 +164,7 @@ impl Store {
             };
             Ok(Some(SongPage {
                 version: first.version,
+                epoch: first.epoch,
                 song_count: first.song_count,
                 entries: rows.into_iter().filter_map(PageRow::entry).collect(),
             }))

@@ -55,6 +55,8 @@ pub(super) struct At<'a> {
     pub now: DateTime<Utc>,
     /// The head of the log before the command.
     pub head: i64,
+    /// Of the user's log.
+    epoch: Epoch,
 }
 
 impl At<'_> {
@@ -163,6 +165,8 @@ async fn the_model_the_database_and_a_client_agree(bed: &Bed) {
 /// One user's life, compared after every step.
 async fn live(bed: &Bed, life: &[Step]) {
     let user = bed.user().await.user.id;
+    let heads = bed.store.log_heads(bed.soon(), &[user]).await.unwrap();
+    let epoch = heads[0].1.epoch;
     let (mut model, mut client, mut log) = (Model::default(), Client::default(), Vec::new());
     let mut now = t(0);
     for step in life {
@@ -174,6 +178,7 @@ async fn live(bed: &Bed, life: &[Step]) {
             device: ClientDeviceId::parse(device).unwrap(),
             now,
             head: i64::try_from(log.len()).unwrap(),
+            epoch,
         };
         let events = model.run(&at, &step.command).await;
         for event in &events {

@@ -16,7 +16,7 @@ use crate::{
         ids::{EntryId, PlaylistId},
         library::{
             CoverUrl, Entry, Expected, NewPlaylist, Place as At0, Playlist, PlaylistName,
-            PlaylistRefusal as Refusal, PlaylistUpdate, SongsPut,
+            PlaylistRefusal as Refusal, PlaylistUpdate, SongsPut, VersionTag,
         },
     },
     store::{NewSongs, PlaylistCommand as Target, PlaylistOutcome, PlaylistQuery, SongQuery},
@@ -40,6 +40,7 @@ pub(super) enum Version {
     Any,
     This,
     Another,
+    OfAnotherLife,
 }
 
 #[derive(Debug, Clone)]
@@ -217,7 +218,7 @@ impl List {
             (Verb::Restore, true) | (_, false) => {}
             (_, true) => return (Err(Refusal::NotFound), same(self)),
         }
-        if matches!(version, Version::Another) {
+        if matches!(version, Version::Another | Version::OfAnotherLife) {
             let version = self.playlist.version;
             return (Err(Refusal::Stale { version }), same(self));
         }
@@ -331,11 +332,16 @@ impl Playlists {
         };
         let list = self.lists[n].clone();
         let is = list.playlist.version;
+        let tag = |version| VersionTag::new(version, at.epoch);
         let expected = match version {
             Version::Whatever => None,
             Version::Any => Some(Expected::Any),
-            Version::This => Some(Expected::Versions(vec![-1, is])),
-            Version::Another => Some(Expected::Versions(vec![is - 1])),
+            Version::This => Some(Expected::Versions(vec![tag(-1), tag(is)])),
+            Version::Another => Some(Expected::Versions(vec![tag(is - 1)])),
+            Version::OfAnotherLife => Some(Expected::Versions(vec![VersionTag {
+                epoch: !tag(is).epoch,
+                ..tag(is)
+            }])),
         };
         let target = target(at, list.playlist.id, expected);
         let first = EntryId(at.bed.uuid());
@@ -519,6 +525,7 @@ impl Part for Playlists {
             1 => Just(Version::Any),
             2 => Just(Version::This),
             1 => Just(Version::Another),
+            1 => Just(Version::OfAnotherLife),
         ];
         prop_oneof![
             1 => (any::<bool>(), key).prop_map(|(public, key)| PlaylistCommand::Create(public, key)),
@@ -652,7 +659,7 @@ impl Part for Playlists {
             if songs.is_none() {
                 // Told to fetch, the client does.
                 let fetched = store.playlist_fetch(soon, id, Some(at.user)).await.unwrap();
-                *playlist = json!(fetched.unwrap());
+                *playlist = json!(fetched.unwrap().0);
                 *songs = Some(entries.iter().map(|it| json!(it)).collect());
             }
             assert_eq!(*playlist, json!(list.playlist), "what the client has");
