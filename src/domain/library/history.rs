@@ -19,7 +19,7 @@ pub const MAX_PLAYS: u32 = 500;
 pub const MAX_REMOVED: u32 = 500;
 /// For how long they are.
 pub const REMOVED_FOR: TimeDelta = TimeDelta::days(30);
-/// A client's clock may be so much ahead before its times are not believed.
+/// A clock may be so much ahead, a client's or a node's, before its times are not believed.
 const AHEAD: TimeDelta = TimeDelta::minutes(5);
 
 named_enum! {
@@ -103,18 +103,21 @@ impl Arrivals {
             results: Vec::with_capacity(sent.len()),
             fresh: Vec::new(),
         };
+        // A node whose clock is wrong would keep all plays away until then.
+        let cleared_at = cleared_at.filter(|at| *at <= now + AHEAD);
+        let is_cleared = |played_at| cleared_at.is_some_and(|at| played_at <= at);
         // Of two with one id in a call the first counts.
         let mut here: HashMap<PlayId, KnownPlay> = HashMap::new();
         for play in sent {
             let of_it = known.get(&play.id).or_else(|| here.get(&play.id));
             let played_at = of_it.map_or_else(|| believed(play.played_at, now), |k| k.played_at);
             let reason = match of_it {
-                Some(KnownPlay { removed: true, .. }) => Some(IgnoredBecause::Removed),
-                Some(_) => Some(IgnoredBecause::Duplicate),
-                None if cleared_at.is_some_and(|at| played_at <= at) => {
-                    Some(IgnoredBecause::Cleared)
+                Some(KnownPlay { removed: true, .. }) if !is_cleared(played_at) => {
+                    Some(IgnoredBecause::Removed)
                 }
-                None => None,
+                Some(KnownPlay { removed: false, .. }) => Some(IgnoredBecause::Duplicate),
+                Some(_) => Some(IgnoredBecause::Cleared),
+                None => is_cleared(played_at).then_some(IgnoredBecause::Cleared),
             };
             if reason.is_none() {
                 it.fresh.push((it.results.len(), play.at(played_at)));
@@ -190,9 +193,11 @@ fn believed(played_at: DateTime<Utc>, now: DateTime<Utc>) -> DateTime<Utc> {
     }
 }
 
-/// Up to when a history is cleared that is cleared now: a clock that was set back takes nothing back.
+/// Up to when a history is cleared that is cleared now: a clock that was set back a little takes nothing
+/// back, and one that was far ahead is not believed for ever.
 #[must_use]
 pub fn cleared_at(now: DateTime<Utc>, before: Option<DateTime<Utc>>) -> DateTime<Utc> {
+    let before = before.filter(|before| *before <= now + AHEAD);
     before.map_or(now, |before| before.max(now))
 }
 
@@ -321,6 +326,23 @@ mod tests {
         assert_eq!(cleared_at(at(1), None), at(1));
         assert_eq!(cleared_at(at(1), Some(at(2))), at(2));
         assert_eq!(cleared_at(at(3), Some(at(2))), at(3));
+    }
+
+    #[test]
+    fn a_clearing_far_ahead_is_not_believed() {
+        assert_eq!(cleared_at(at(1), Some(at(301))), at(301));
+        assert_eq!(cleared_at(at(1), Some(at(302))), at(1));
+        let mut history = History {
+            cleared_at: Some(at(301)),
+            removed: HashMap::from([(play(1, 0).id, at(-1))]),
+            ..History::default()
+        };
+        let settled = history.add(&[play(1, -1), play(2, 0)], 9);
+        assert_eq!(reasons(&settled), [Some("removed"), None]);
+        // As far as clocks go it is.
+        history.cleared_at = Some(at(300));
+        let settled = history.add(&[play(1, -1), play(3, 0)], 9);
+        assert_eq!(reasons(&settled), [Some("cleared"), Some("cleared")]);
     }
 
     /// Batches of plays; the same id is always the same play.

@@ -16,6 +16,8 @@ on_both!(
     large_batches,
     the_501st,
     late_after_a_clearing,
+    a_cleared_play_of_a_clock_far_ahead_stays_cleared,
+    a_clearing_far_ahead_swallows_nothing,
     removed_plays_are_remembered,
     calls_that_come_again,
     keys_are_forgotten,
@@ -199,7 +201,43 @@ async fn late_after_a_clearing(bed: &Bed) {
     // A clock that was set back takes nothing back, and an empty history says nothing.
     let back = bed.cleared(user, t(5)).await;
     assert_eq!((back.value, back.events.len()), (t(30), 0));
-    assert_eq!(bed.count("SELECT count(*) FROM plays").await, 0);
+    assert!(bed.history(user).await.is_empty());
+    // What was cleared is known by its id alone.
+    let named = "SELECT count(*) FROM plays WHERE song_id || song_name || artist_name <> ''";
+    assert_eq!(bed.count(named).await, 0);
+}
+
+/// The answer was lost, and another device cleared the history before the client asks again.
+async fn a_cleared_play_of_a_clock_far_ahead_stays_cleared(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    let sent = || vec![play(1, 86_400)];
+    let first = bed.added(bed.add(user, t(0), sent())).await;
+    assert_eq!(first.value[0].played_at, t(0));
+    bed.cleared(user, t(1)).await;
+    for at in [2, 3600, 86_400] {
+        let again = bed.added(bed.add(user, t(at), sent())).await;
+        assert_eq!(again.value[0].reason, Some(IgnoredBecause::Cleared));
+        assert!(again.events.is_empty() && bed.history(user).await.is_empty());
+    }
+}
+
+/// A node whose clock is wrong clears; those whose clocks are right go on.
+async fn a_clearing_far_ahead_swallows_nothing(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    bed.added(bed.add(user, t(0), plays(0..3))).await;
+    bed.cleared(user, t(86_400)).await;
+    let new = bed
+        .added(bed.add(user, t(60), vec![play(5, 50), play(1, 1)]))
+        .await;
+    let reasons: Vec<_> = new.value.iter().map(|it| it.reason).collect();
+    assert_eq!(reasons, [None, Some(IgnoredBecause::Removed)]);
+    // The next clearing is of its own time.
+    assert_eq!(bed.cleared(user, t(70)).await.value, t(70));
+    let late = bed
+        .added(bed.add(user, t(80), vec![play(6, 65), play(7, 75)]))
+        .await;
+    let reasons: Vec<_> = late.value.iter().map(|it| it.reason).collect();
+    assert_eq!(reasons, [Some(IgnoredBecause::Cleared), None]);
 }
 
 async fn removed_plays_are_remembered(bed: &Bed) {

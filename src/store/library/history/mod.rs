@@ -307,12 +307,11 @@ impl Command for Clear {
             "INSERT INTO histories (user_id, cleared_at) VALUES ($1, $2)
              ON CONFLICT (user_id) DO UPDATE SET cleared_at = excluded.cleared_at")
             .bind(user).bind(cleared).execute(conn).await?.rows_affected());
-        // Removed plays too: none of that age is taken in again.
-        on_tx!(tx, conn => sqlx::query("DELETE FROM plays WHERE user_id = $1 AND played_at <= $2")
-            .bind(user).bind(cleared).execute(conn).await?.rows_affected());
-        // Those of a clock that is a little ahead: their repeats are not kept away by `cleared_at`.
+        // Their repeats are not always kept away by `cleared_at`: a play of a clock that is ahead has a
+        // newer time, and one far ahead gets a newer one with each try. Of what it was nothing is kept.
         on_tx!(tx, conn => sqlx::query(
-            "UPDATE plays SET deleted_at = $2, version = $3
+            "UPDATE plays SET deleted_at = $2, version = $3, song_id = '', song_name = '',
+                 artist_name = '', duration = 0
              WHERE user_id = $1 AND deleted_at IS NULL")
             .bind(user).bind(now).bind(version).execute(conn).await?.rows_affected());
         removed_trim(tx, user).await?;

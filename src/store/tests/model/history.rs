@@ -71,7 +71,13 @@ impl History {
             if let Some(at) = self.time_of(play.id) {
                 (played_at, reason) = (at, Some(IgnoredBecause::Duplicate));
             } else if let Some(at) = self.removed.get(&play.id) {
-                (played_at, reason) = (*at, Some(IgnoredBecause::Removed));
+                let cleared = self.cleared_at.is_some_and(|cleared| *at <= cleared);
+                let why = if cleared {
+                    IgnoredBecause::Cleared
+                } else {
+                    IgnoredBecause::Removed
+                };
+                (played_at, reason) = (*at, Some(why));
             } else if self.cleared_at.is_some_and(|at| played_at <= at) {
                 reason = Some(IgnoredBecause::Cleared);
             } else {
@@ -109,8 +115,6 @@ impl History {
         for ((at, id), _) in std::mem::take(&mut self.plays) {
             self.removed.insert(id, at.parse().unwrap());
         }
-        // Removed or cleared, none of them is taken in again.
-        self.removed.retain(|_, at| *at > cleared_at);
         cleared_at
     }
 
