@@ -92,6 +92,8 @@ pub enum OpenError {
 pub(super) enum Failed {
     /// The driver failed.
     Sql(sqlx::Error),
+    /// Another transaction changed what the function went by: it is to run again.
+    Overtaken,
     /// The function found that it cannot go on.
     Store(StoreError),
     /// The function panicked.
@@ -111,9 +113,14 @@ impl From<StoreError> for Failed {
 }
 
 impl Failed {
-    /// Whether the same transaction may succeed when it runs again (PostgreSQL).
+    /// Whether the same transaction may succeed when it runs again (PostgreSQL; on SQLite there is one
+    /// writer).
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self, Self::Sql(e) if is_transient(e))
+        match self {
+            Self::Sql(e) => is_transient(e),
+            Self::Overtaken => true,
+            Self::Store(_) | Self::Panicked => false,
+        }
     }
 
     /// As the store's callers see it; logged, because the cause goes no further.
@@ -125,6 +132,10 @@ impl Failed {
                     tracing::error!(name, what, "stored data is corrupt");
                 }
                 e
+            }
+            Self::Overtaken => {
+                tracing::warn!(name, "other transactions were always faster");
+                StoreError::Unavailable
             }
             Self::Panicked => {
                 tracing::error!(name, "a store function panicked");

@@ -28,6 +28,15 @@ pub enum Once<T> {
     Reused,
 }
 
+/// What a command brings back that may be repeated.
+pub(super) trait Outcome {
+    /// Whether a repetition is answered the same. If not it is decided anew, as after a refusal whose reason
+    /// may be gone by then.
+    fn is_final(&self) -> bool {
+        true
+    }
+}
+
 /// A command that changes a user's log.
 pub(super) trait OfUser {
     /// By whom and when.
@@ -44,7 +53,7 @@ pub(super) struct OnlyOnce<C> {
 impl<C, T> Command for OnlyOnce<C>
 where
     C: Command<Out = Written<T>> + OfUser,
-    T: Serialize + DeserializeOwned + Send + 'static,
+    T: Outcome + Serialize + DeserializeOwned + Send + 'static,
 {
     const NAME: &'static str = C::NAME;
     type Out = Once<T>;
@@ -64,17 +73,20 @@ where
             if asked_hash != key.asked_hash {
                 return Ok(Once::Reused);
             }
-            let value = serde_json::from_value(answer);
-            let value = value.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
-            return log.close(tx, value).await.map(Once::Ran);
+            if !answer.is_null() {
+                let value = serde_json::from_value(answer);
+                let value = value.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
+                return log.close(tx, value).await.map(Once::Ran);
+            }
         }
         let written = self.command.run(tx).await?;
-        // What changed nothing may be tried again: it is decided anew.
-        if !written.events.is_empty() {
-            let answer = serde_json::to_value(&written.value);
-            let answer = answer.map_err(|_| StoreError::Corrupt("an answer"))?;
-            remember(tx, self.owner, key, issued.now, answer).await?;
-        }
+        let answer = if written.value.is_final() {
+            serde_json::to_value(&written.value).map_err(|_| StoreError::Corrupt("an answer"))?
+        } else {
+            // What was asked is remembered all the same: something else is another call.
+            serde_json::Value::Null
+        };
+        remember(tx, self.owner, key, issued.now, answer).await?;
         Ok(Once::Ran(written))
     }
 
@@ -85,6 +97,7 @@ where
     }
 }
 
+/// What was asked under the key, and the answer; null where it was none that lasts.
 pub(super) async fn find(
     tx: &mut Tx<'_>,
     owner: Uuid,
@@ -103,6 +116,8 @@ pub(super) async fn find(
     }))
 }
 
+/// Notes what was asked under the key, and the answer; null where it is none that lasts. [`find`] said that
+/// the key is free, or open: when another transaction was faster since, this one is to run again.
 pub(super) async fn remember(
     tx: &mut Tx<'_>,
     owner: Uuid,
@@ -110,15 +125,26 @@ pub(super) async fn remember(
     now: DateTime<Utc>,
     answer: serde_json::Value,
 ) -> Result<(), Failed> {
-    // One that is there is too old to count.
-    on_tx!(tx, conn => sqlx::query(
+    let answer = if answer.is_null() {
+        serde_json::json!({})
+    } else {
+        serde_json::json!({ "value": answer })
+    };
+    // A service's key is not under one user's lock. One that is there may be written over only when it is
+    // too old to count, or open and of the same call.
+    let written = on_tx!(tx, conn => sqlx::query(
         "INSERT INTO idempotency_keys (owner, key_hash, asked_hash, answer, created_at)
          VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (owner, key_hash) DO UPDATE SET asked_hash = excluded.asked_hash,
-             answer = excluded.answer, created_at = excluded.created_at")
+             answer = excluded.answer, created_at = excluded.created_at
+         WHERE idempotency_keys.created_at <= $6
+             OR (idempotency_keys.asked_hash = excluded.asked_hash AND idempotency_keys.answer = '{}')")
         .bind(owner).bind(&key.key_hash).bind(&key.asked_hash)
-        .bind(Json(serde_json::json!({ "value": answer }))).bind(now)
-        .execute(conn).await.map(|_| ())?);
+        .bind(Json(answer)).bind(now).bind(now - REMEMBERED)
+        .execute(conn).await?.rows_affected());
+    if written == 0 {
+        return Err(Failed::Overtaken);
+    }
     Ok(())
 }
 

@@ -158,6 +158,7 @@ pub(super) fn not_renewed(failed: Failed) -> BackupError {
     let reason = match failed {
         Failed::Sql(e) => e.to_string(),
         Failed::Store(e) => e.to_string(),
+        Failed::Overtaken => "other transactions were faster".to_owned(),
         Failed::Panicked => "it panicked".to_owned(),
     };
     BackupError::Database {

@@ -13,7 +13,7 @@ use crate::{
         Once, Store, StoreError, Tx, Written,
         command::Command,
         error::Failed,
-        idempotency::{OfUser, OnlyOnce},
+        idempotency::{OfUser, OnlyOnce, Outcome},
         on_tx,
         sync::{Issued, OpenLog},
     },
@@ -53,6 +53,12 @@ impl Store {
             command,
         };
         self.write(deadline, once).await
+    }
+}
+
+impl Outcome for Appended {
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Stored { .. })
     }
 }
 

@@ -6,6 +6,7 @@
 mod constraints;
 mod group;
 mod history;
+mod idempotency;
 mod identity;
 mod keys;
 mod library;

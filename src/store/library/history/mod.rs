@@ -27,7 +27,7 @@ use crate::{
         Once, Store, StoreError, Tx, Written,
         command::Command,
         error::Failed,
-        idempotency::{OfUser, OnlyOnce},
+        idempotency::{OfUser, OnlyOnce, Outcome},
         on_pool, on_tx,
         sync::{Issued, OpenLog},
     },
@@ -182,6 +182,12 @@ impl PlayRow {
         }
     }
 }
+
+/// Also when all plays were ignored: sent again, they would be so again.
+impl Outcome for Vec<PlayResult> {}
+
+/// Also when the history was empty: what was played since stays.
+impl Outcome for DateTime<Utc> {}
 
 struct Add(HistoryAdd);
 

@@ -13,7 +13,7 @@ use crate::{
         Issued, Tx, Written,
         command::{Command, weight_of},
         error::Failed,
-        idempotency::OfUser,
+        idempotency::{OfUser, Outcome},
         sync::OpenLog,
     },
 };
@@ -80,6 +80,13 @@ impl Open<'_, '_, '_> {
     /// Writes its row as it is now.
     pub async fn store(&mut self) -> Result<(), Failed> {
         rows::store(self.tx, &self.playlist, self.deleted_at).await
+    }
+}
+
+/// What was refused may be possible later: there is room again, the entry is back.
+impl<T> Outcome for Result<T, PlaylistRefusal> {
+    fn is_final(&self) -> bool {
+        self.is_ok()
     }
 }
 

@@ -77,7 +77,7 @@ struct List {
 pub(super) struct Playlists {
     lists: Vec<List>,
     /// What was asked and answered under a key.
-    answers: HashMap<String, (String, Value)>,
+    answers: HashMap<String, (String, Option<Value>)>,
 }
 
 /// By id: what is said of a playlist, and its entries; those of none are to be fetched.
@@ -244,8 +244,12 @@ impl Playlists {
     fn answered(&self, key: Option<&IdempotencyKey>) -> Option<Value> {
         let key = key?;
         let (asked, answer) = self.answers.get(&key.key_hash)?;
-        let same = *asked == key.asked_hash;
-        Some(if same { answer.clone() } else { Value::Null })
+        if *asked == key.asked_hash {
+            // What was refused is decided anew.
+            answer.clone()
+        } else {
+            Some(Value::Null)
+        }
     }
 
     async fn create(&mut self, at: &At<'_>, is_public: bool, n: Option<u8>) -> Vec<Event> {
@@ -280,7 +284,7 @@ impl Playlists {
         };
         let outcome: PlaylistOutcome = Ok(playlist.clone());
         assert_eq!(answer, json!(outcome));
-        self.remember(key, json!(outcome));
+        self.remember(key, Some(json!(outcome)));
         self.lists.push(List {
             playlist,
             entries: Vec::new(),
@@ -289,7 +293,7 @@ impl Playlists {
         told(at, &once)
     }
 
-    fn remember(&mut self, key: Option<IdempotencyKey>, answer: Value) {
+    fn remember(&mut self, key: Option<IdempotencyKey>, answer: Option<Value>) {
         if let Some(key) = key {
             self.answers.insert(key.key_hash, (key.asked_hash, answer));
         }
@@ -393,10 +397,10 @@ impl Playlists {
                 &outcome,
                 &events,
             );
-            if let Ok(SongsPut { playlist, entries }) = put {
-                assert_eq!(entries, new);
-                self.remember(key, json!(SongsPut { playlist, entries }));
+            if let Ok(put) = &put {
+                assert_eq!(put.entries, new);
             }
+            self.remember(key, put.ok().map(|it| json!(it)));
             return events;
         }
         let written = run(at, &list, verb, target, first).await;
