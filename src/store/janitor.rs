@@ -1,8 +1,8 @@
 //! Runs of jobs that are due once a day, for all nodes together.
 //!
 //! Owns the rows of `janitor_runs`. A run belongs to the node that made its row, for as long as it
-//! says now and then that it lives; then another may go on where it was. That two work on one run for
-//! a while does no harm to what a job does, only to what it counts.
+//! says now and then that it lives; then another may go on where it was. Its last sign of life tells whose
+//! it is: who does not know it has lost the run, and changes nothing about it any more.
 
 use std::time::Instant;
 
@@ -54,7 +54,12 @@ pub struct Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
     /// The caller's, from here on.
-    Mine(Progress),
+    Mine {
+        /// How far it has come.
+        progress: Progress,
+        /// The last sign of life.
+        heard_at: DateTime<Utc>,
+    },
     /// Another node runs it.
     Elsewhere,
     /// It is over.
@@ -87,26 +92,32 @@ impl Store {
         self.write(deadline, take).await
     }
 
-    /// Says how far a run has come, and that its node lives; `finished`: that it is over.
+    /// Says how far a run has come, and that its node lives. `false`: the run is another's, or over.
     ///
     /// # Errors
     /// [`StoreError`].
     pub async fn run_progress(
         &self,
         deadline: Instant,
-        due: DueJob,
-        now: DateTime<Utc>,
-        progress: Progress,
-        finished: bool,
-    ) -> Result<(), StoreError> {
-        let report = Report {
-            due,
-            now,
-            progress,
-            finished,
-        };
+        report: RunReport,
+    ) -> Result<bool, StoreError> {
         self.write(deadline, report).await
     }
+}
+
+/// What a node says of its run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunReport {
+    /// Which.
+    pub due: DueJob,
+    /// When it said something last.
+    pub heard_at: DateTime<Utc>,
+    /// The next sign of life.
+    pub now: DateTime<Utc>,
+    /// How far the run has come.
+    pub progress: Progress,
+    /// It is over.
+    pub finished: bool,
 }
 
 struct Take {
@@ -127,7 +138,10 @@ impl Command for Take {
             .bind(job).bind(due_at).bind(now).bind(Json(Removed::default()))
             .execute(conn).await?.rows_affected());
         if made > 0 {
-            return Ok(Claim::Mine(Progress::default()));
+            return Ok(Claim::Mine {
+                progress: Progress::default(),
+                heard_at: now,
+            });
         }
         let left: Option<(Option<UserId>, Json<Removed>)> = on_tx!(tx, conn => sqlx::query_as(
             "UPDATE janitor_runs SET heard_at = $3
@@ -136,7 +150,10 @@ impl Command for Take {
             .bind(job).bind(due_at).bind(now).bind(self.silent_since)
             .fetch_optional(conn).await?);
         if let Some((after, Json(removed))) = left {
-            return Ok(Claim::Mine(Progress { after, removed }));
+            return Ok(Claim::Mine {
+                progress: Progress { after, removed },
+                heard_at: now,
+            });
         }
         let (finished_at, Json(removed)): (Option<DateTime<Utc>>, Json<Removed>) = on_tx!(tx, conn => sqlx::query_as(
                 "SELECT finished_at, removed FROM janitor_runs WHERE job = $1 AND due_at = $2")
@@ -150,31 +167,27 @@ impl Command for Take {
     }
 }
 
-struct Report {
-    due: DueJob,
-    now: DateTime<Utc>,
-    progress: Progress,
-    finished: bool,
-}
-
-impl Command for Report {
+impl Command for RunReport {
     const NAME: &'static str = "run_progress";
-    type Out = ();
+    type Out = bool;
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<bool, Failed> {
         let (DueJob { job, due_at }, now) = (self.due, self.now);
         let Progress { after, removed } = self.progress;
         let finished_at = self.finished.then_some(now);
-        on_tx!(tx, conn => sqlx::query(
+        let told = on_tx!(tx, conn => sqlx::query(
             "UPDATE janitor_runs
              SET heard_at = $3, after_user = $4, removed = $5, finished_at = $6
-             WHERE job = $1 AND due_at = $2")
+             WHERE job = $1 AND due_at = $2 AND heard_at = $7 AND finished_at IS NULL")
             .bind(job).bind(due_at).bind(now).bind(after).bind(Json(removed)).bind(finished_at)
-            .execute(conn).await?.rows_affected());
+            .bind(self.heard_at).execute(conn).await?.rows_affected());
+        if told == 0 {
+            return Ok(false);
+        }
         if self.finished {
             on_tx!(tx, conn => sqlx::query("DELETE FROM janitor_runs WHERE job = $1 AND due_at < $2")
                 .bind(job).bind(due_at - KEPT).execute(conn).await?.rows_affected());
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -45,7 +45,7 @@ pub use identity::{
     Login, LoginIds, LoginOutcome, NewSmsCode, NewTicket, Rotate, RotateOutcome, Session,
     SmsCodePut,
 };
-pub use janitor::{Claim, DueJob, Progress, Removed};
+pub use janitor::{Claim, DueJob, Progress, Removed, RunReport};
 pub use keys::{KeysError, MasterKey};
 pub use library::{
     ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd, HistoryClear,

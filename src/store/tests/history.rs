@@ -429,7 +429,7 @@ async fn a_run_is_one_nodes(bed: &Bed) {
         claim.await.unwrap()
     };
     let nodes = futures_util::future::join_all((0..8).map(|_| claim(1, 60))).await;
-    let mine = nodes.iter().filter(|it| matches!(it, Claim::Mine(_)));
+    let mine = nodes.iter().filter(|it| matches!(it, Claim::Mine { .. }));
     assert_eq!(mine.count(), 1, "{nodes:?}");
     let progress = Progress {
         after: Some(UserId(bed.uuid())),
@@ -438,17 +438,34 @@ async fn a_run_is_one_nodes(bed: &Bed) {
             ..Removed::default()
         },
     };
-    let report = async |at, finished| {
-        let report = bed
-            .store
-            .run_progress(bed.soon(), due(0), t(at), progress, finished);
-        report.await.unwrap();
+    let report = async |due, heard: i64, at: i64, finished| {
+        let report = RunReport {
+            due,
+            heard_at: t(heard),
+            now: t(at),
+            progress,
+            finished,
+        };
+        bed.store.run_progress(bed.soon(), report).await.unwrap()
     };
-    report(10, false).await;
+    let of_first = async |heard, at, finished| report(due(0), heard, at, finished).await;
+    assert!(of_first(1, 10, false).await);
     assert_eq!(claim(69, 60).await, Claim::Elsewhere);
-    assert_eq!(claim(70, 60).await, Claim::Mine(progress), "carried on");
+    let heard_at = t(70);
+    assert_eq!(
+        claim(70, 60).await,
+        Claim::Mine { progress, heard_at },
+        "carried on"
+    );
     assert_eq!(claim(71, 60).await, Claim::Elsewhere, "by one");
-    report(80, true).await;
+    assert!(!of_first(10, 75, true).await, "not by the one before");
+    assert_eq!(
+        claim(76, 60).await,
+        Claim::Elsewhere,
+        "which did not end it"
+    );
+    assert!(of_first(70, 80, true).await);
+    assert!(!of_first(80, 81, false).await, "what is over stays so");
     let (finished_at, removed) = (t(80), progress.removed);
     let done = Claim::Done {
         finished_at,
@@ -461,10 +478,7 @@ async fn a_run_is_one_nodes(bed: &Bed) {
         .store
         .run_claim(bed.soon(), due(year), t(year), t(0))
         .await;
-    assert_eq!(next.unwrap(), Claim::Mine(Progress::default()));
-    let ended = bed
-        .store
-        .run_progress(bed.soon(), due(year), t(year), progress, true);
-    ended.await.unwrap();
+    assert!(matches!(next.unwrap(), Claim::Mine { .. }));
+    assert!(report(due(year), year, year, true).await);
     assert_eq!(bed.count("SELECT count(*) FROM janitor_runs").await, 1);
 }

@@ -28,8 +28,8 @@ use crate::{
         ids::{EventId, UserId},
     },
     store::{
-        Claim, DueJob, HistoryTrim, HistoryTrimPage, Issued, Progress, Removed, Store, StoreError,
-        Written,
+        Claim, DueJob, HistoryTrim, HistoryTrimPage, Issued, Progress, Removed, RunReport, Store,
+        StoreError, Written,
     },
 };
 
@@ -59,8 +59,9 @@ struct Run {
     /// Users of the page with something left over, and where the next page begins.
     queue: VecDeque<UserId>,
     next: Option<UserId>,
-    /// When the store was told last how far it has come.
+    /// When the store was told last how far it has come, by both clocks.
     told_at: Instant,
+    heard_at: DateTime<Utc>,
 }
 
 /// What a step of a run does.
@@ -76,7 +77,7 @@ enum Step {
 pub struct HistoryJanitor {
     parts: HistoryJanitorParts,
     run: Option<Run>,
-    /// Up to this moment nothing is to be done.
+    /// The moment whose run is over, as far as this node knows.
     over: Option<DateTime<Utc>>,
     /// The last run that is over, as far as this node knows.
     last: Option<(DateTime<Utc>, Removed)>,
@@ -128,7 +129,8 @@ impl HistoryJanitor {
         let Some(due_at) = self.parts.daily.last(now) else {
             return;
         };
-        if self.claiming || self.run.is_some() || self.over.is_some_and(|over| due_at <= over) {
+        // A clock that was ahead, and is set back, must not keep the node from the days between.
+        if self.claiming || self.run.is_some() || self.over == Some(due_at) {
             return;
         }
         self.claiming = true;
@@ -146,7 +148,7 @@ impl HistoryJanitor {
     fn claimed(&mut self, due: DueJob, claim: Result<Claim, StoreError>, cx: &mut Cx<'_, Self>) {
         self.claiming = false;
         match claim {
-            Ok(Claim::Mine(progress)) => {
+            Ok(Claim::Mine { progress, heard_at }) => {
                 self.run = Some(Run {
                     due,
                     progress,
@@ -154,6 +156,7 @@ impl HistoryJanitor {
                     queue: VecDeque::new(),
                     next: progress.after,
                     told_at: cx.world.instant(),
+                    heard_at,
                 });
                 self.work(cx);
             }
@@ -302,16 +305,26 @@ impl HistoryJanitor {
         let Some(run) = &mut self.run else { return };
         run.told_at = cx.world.instant();
         let (due, progress, now) = (run.due, run.progress, cx.world.now());
+        let report = RunReport {
+            due,
+            heard_at: run.heard_at,
+            now,
+            progress,
+            finished,
+        };
         let (store, deadline) = (self.parts.store.clone(), run.told_at + Self::BUDGET);
         cx.spawn(
-            async move {
-                store
-                    .run_progress(deadline, due, now, progress, finished)
-                    .await
-            },
+            async move { store.run_progress(deadline, report).await },
             move |janitor, told, cx| match told {
-                Ok(()) if finished => janitor.finished(due, progress.removed, now),
-                Ok(()) => janitor.work(cx),
+                Ok(true) if finished => janitor.finished(due, progress.removed, now),
+                Ok(true) => {
+                    if let Some(run) = &mut janitor.run {
+                        run.heard_at = now;
+                    }
+                    janitor.work(cx);
+                }
+                // It was silent for so long that another node went on with it.
+                Ok(false) => janitor.run = None,
                 Err(_) => janitor.give_up(),
             },
         );

@@ -122,7 +122,7 @@ async fn a_run_that_was_broken_off_is_carried_on() {
         due_at: wall.now(),
     };
     let taken = bed.store.run_claim(bed.soon(), due, wall.now(), wall.now());
-    assert!(matches!(taken.await, Ok(Claim::Mine(_))));
+    assert!(matches!(taken.await, Ok(Claim::Mine { .. })));
     let progress = Progress {
         after: None,
         removed: Removed {
@@ -130,10 +130,14 @@ async fn a_run_that_was_broken_off_is_carried_on() {
             ..Removed::default()
         },
     };
-    let told = bed
-        .store
-        .run_progress(bed.soon(), due, wall.now(), progress, false);
-    told.await.unwrap();
+    let report = RunReport {
+        due,
+        heard_at: wall.now(),
+        now: wall.now(),
+        progress,
+        finished: false,
+    };
+    assert_eq!(bed.store.run_progress(bed.soon(), report).await, Ok(true));
     wall.set("2026-11-20T18:01:59Z");
     let janitor = start(&bed, &wall, 11);
     for _ in 0..20 {
@@ -145,6 +149,20 @@ async fn a_run_that_was_broken_off_is_carried_on() {
     wall.set("2026-11-20T18:02:00Z");
     let view = until(&bed, &janitor, next_is("2026-11-21T18:00:00Z")).await;
     assert_eq!(view["last_removed"]["plays"], 104, "{view}");
+    bed.done().await;
+}
+
+#[actix_rt::test]
+async fn a_clock_that_was_ahead_costs_no_day() {
+    let bed = Bed::sqlite().await;
+    let user = bed.user().await.user.id;
+    let wall = Wall::at("2027-11-20T18:00:00Z");
+    let janitor = start(&bed, &wall, 11);
+    until(&bed, &janitor, next_is("2027-11-21T18:00:00Z")).await;
+    bed.plays(user, 15).await;
+    wall.set("2026-11-20T18:00:00Z");
+    let view = until(&bed, &janitor, next_is("2026-11-21T18:00:00Z")).await;
+    assert_eq!(view["last_removed"]["plays"], 4, "{view}");
     bed.done().await;
 }
 
