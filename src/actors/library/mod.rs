@@ -2,6 +2,7 @@
 
 mod public_playlists;
 
+pub(super) use public_playlists::forget_after;
 pub use public_playlists::{
     Forget, LIFE, PublicMetrics, PublicPlaylists, ReadPublicPlaylist, ReadPublicSongs,
 };

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     actors::{
         Failure,
-        kernel::{Cx, Public, Reply, Serve, Unit, asks, view},
+        kernel::{Cx, Handle, Public, Reply, Serve, Unit, asks, view},
     },
     domain::{
         ids::PlaylistId,
@@ -54,6 +54,40 @@ asks! {
     Read ReadPublicPlaylist -> Result<Option<Arc<PublicPlaylist>>, Failure>;
     Read ReadPublicSongs -> Result<Option<Arc<SongPage>>, Failure>;
     Control Forget -> ();
+}
+
+/// Waits for a change of a playlist, and tells [`Forget`] unless it surely changed nothing: also when it is
+/// not known what became of it, and when nobody waits for it any more.
+pub(in crate::actors) async fn forget_after<T>(
+    public: Handle<PublicPlaylists>,
+    id: PlaylistId,
+    work: impl Future<Output = Result<T, StoreError>>,
+    changed: impl FnOnce(&T) -> bool,
+) -> Result<T, StoreError> {
+    let mut old = Old {
+        public,
+        id,
+        surely_not: false,
+    };
+    let result = work.await;
+    old.surely_not = result.as_ref().is_ok_and(|value| !changed(value));
+    result
+}
+
+/// What is remembered of a playlist, and is old when this ends.
+struct Old {
+    public: Handle<PublicPlaylists>,
+    id: PlaylistId,
+    surely_not: bool,
+}
+
+impl Drop for Old {
+    fn drop(&mut self) {
+        if !self.surely_not {
+            // Where it is lost, what is remembered ends by itself in a moment.
+            let _ = self.public.tell(Forget(self.id));
+        }
+    }
 }
 
 /// What the actor counts; clones share the numbers.

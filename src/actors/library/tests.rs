@@ -15,7 +15,7 @@ use crate::{
         ids::{EventId, PlaylistId},
         library::{NewPlaylist, PlaylistName, PlaylistUpdate},
     },
-    store::{Issued, PlaylistCommand, tests::Bed},
+    store::{Issued, PlaylistCommand, StoreError, tests::Bed},
 };
 
 /// A public playlist and who shows it.
@@ -148,6 +148,41 @@ async fn what_was_asked_before_a_change_is_not_remembered_after_it() {
     show.public.tell(Forget(show.command.id)).unwrap();
     assert!(show.is_shown().await);
     assert_eq!(show.reads(), 3);
+    bed.done().await;
+}
+
+#[actix_rt::test]
+async fn only_what_surely_changed_nothing_leaves_what_is_remembered() {
+    let bed = Bed::sqlite().await;
+    let show = Show::new(&bed).await;
+    let (public, id) = (|| show.public.clone(), show.command.id);
+    assert!(show.is_shown().await);
+    show.publish(false).await;
+    // Another node did it; a change that was refused here says nothing of it.
+    let refused = forget_after(public(), id, async { Ok(()) }, |()| false);
+    assert_eq!(refused.await, Ok(()));
+    assert!(show.is_shown().await);
+    // The answer to the commit was lost.
+    let unknown = async { Err::<(), _>(StoreError::OutcomeUnknown) };
+    let unknown = forget_after(public(), id, unknown, |()| false);
+    assert_eq!(unknown.await, Err(StoreError::OutcomeUnknown));
+    assert!(!show.is_shown().await);
+    // Whoever waited is gone.
+    show.publish(true).await;
+    let mut left = Box::pin(forget_after(public(), id, std::future::pending(), |()| {
+        false
+    }));
+    assert!(poll!(&mut left).is_pending());
+    assert!(!show.is_shown().await);
+    drop(left);
+    assert!(show.is_shown().await);
+    // It was done.
+    show.publish(false).await;
+    assert_eq!(
+        forget_after(public(), id, async { Ok(()) }, |()| true).await,
+        Ok(())
+    );
+    assert!(!show.is_shown().await);
     bed.done().await;
 }
 

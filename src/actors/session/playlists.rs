@@ -14,7 +14,7 @@ use crate::{
     actors::{
         Failure,
         kernel::{Cx, Reply, Serve},
-        library::Forget,
+        library::forget_after,
     },
     domain::{
         ids::{EntryId, Epoch, PlaylistId},
@@ -54,22 +54,15 @@ impl UserSession {
             expected,
         };
         let asked_at = cx.world.instant();
+        let public = self.parts.public.clone();
         self.in_turn(
             cx,
-            move |store, deadline| work(store, deadline, command),
-            move |session, written, cx| {
-                session.forget_public(id, &written);
-                Ok(session.announce(asked_at, written, cx))
+            move |store, deadline| {
+                let work = work(store, deadline, command);
+                forget_after(public, id, work, |written| !written.events.is_empty())
             },
+            move |session, written, cx| Ok(session.announce(asked_at, written, cx)),
         )
-    }
-
-    /// What this node remembers of a public playlist is from before its change.
-    fn forget_public<T>(&self, id: PlaylistId, written: &Written<T>) {
-        if !written.events.is_empty() {
-            // Where it is lost, what is remembered ends by itself in a moment.
-            let _ = self.parts.public.tell(Forget(id));
-        }
     }
 }
 
@@ -154,17 +147,18 @@ impl Serve<AddSongs> for UserSession {
             key,
         };
         let asked_at = cx.world.instant();
+        let public = self.parts.public.clone();
         self.in_turn(
             cx,
             move |store, deadline| async move {
-                store.playlist_songs_add(deadline, command, new).await
+                let work = store.playlist_songs_add(deadline, command, new);
+                let changed = |once: &Once<_>| match once {
+                    Once::Ran(written) => !written.events.is_empty(),
+                    Once::Reused => false,
+                };
+                forget_after(public, id, work, changed).await
             },
-            move |session, once, cx| {
-                if let Once::Ran(written) = &once {
-                    session.forget_public(id, written);
-                }
-                session.announce_once(asked_at, once, cx)
-            },
+            move |session, once, cx| session.announce_once(asked_at, once, cx),
         )
     }
 }
