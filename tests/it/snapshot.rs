@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Device, Server, client::send, rows};
 
-async fn lines(device: &Device) -> Vec<Value> {
+/// What the store has, all of one moment.
+pub async fn lines(device: &Device) -> Vec<Value> {
     let answer = device
         .request(reqwest::Method::GET, "/v1/me/snapshot")
         .send()

@@ -36,7 +36,7 @@ pub(super) struct History {
     plays: Plays,
     /// Removed plays, with their times.
     removed: HashMap<PlayId, DateTime<Utc>>,
-    cleared_at: Option<DateTime<Utc>>,
+    pub(super) cleared_at: Option<DateTime<Utc>>,
     /// What was asked and answered under a key.
     answers: HashMap<String, (String, Value)>,
 }

@@ -6,6 +6,7 @@
 
 mod favorites;
 mod history;
+mod player;
 mod playlists;
 mod snapshot;
 
@@ -56,7 +57,7 @@ pub(super) struct At<'a> {
     /// The head of the log before the command.
     pub head: i64,
     /// Of the user's log.
-    epoch: Epoch,
+    pub epoch: Epoch,
 }
 
 impl At<'_> {
@@ -135,6 +136,7 @@ library! {
     favorites: Favorites = favorites::Favorites, 1;
     history: History = history::History, 3;
     playlists: Playlists = playlists::Playlists, 6;
+    player: Player = player::Player, 1;
 }
 
 async fn the_model_the_database_and_a_client_agree(bed: &Bed) {
@@ -191,5 +193,6 @@ async fn live(bed: &Bed, life: &[Step]) {
     }
     let page = bed.store.log_page(bed.soon(), user, 0, 10_000).await;
     assert_eq!(page.unwrap().unwrap().events, log);
-    snapshot::agrees(bed, user, i64::try_from(log.len()).unwrap()).await;
+    let (head, clearing) = (i64::try_from(log.len()).unwrap(), model.history.cleared_at);
+    snapshot::agrees(bed, user, head, clearing).await;
 }

@@ -16,7 +16,7 @@ use crate::{
         ids::{EntryId, PlaylistId},
         library::{
             CoverUrl, Entry, Expected, NewPlaylist, Place as At0, Playlist, PlaylistName,
-            PlaylistRefusal as Refusal, PlaylistUpdate, SongsPut, VersionTag,
+            PlaylistRefusal as Refusal, PlaylistUpdate, VersionTag,
         },
     },
     store::{NewSongs, PlaylistCommand as Target, PlaylistOutcome, PlaylistQuery, SongQuery},

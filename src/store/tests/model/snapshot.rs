@@ -14,13 +14,15 @@ use crate::{
 /// More than anything that is listed here.
 const ALL: u32 = 20_000;
 
-pub(super) async fn agrees(bed: &Bed, user: UserId, head: i64) {
+/// `clearing`: up to when the history was cleared.
+pub(super) async fn agrees(bed: &Bed, user: UserId, head: i64, clearing: Option<DateTime<Utc>>) {
     let (store, soon) = (&bed.store, bed.soon());
     let mut snapshot = store.snapshot(soon, user).await.unwrap().unwrap();
     assert_eq!(snapshot.head.seq, head);
     let (mut favorites, mut plays, mut playlists) = (Vec::new(), Vec::new(), Vec::new());
     let mut songs: HashMap<PlaylistId, Vec<Entry>> = HashMap::new();
     let (mut count, mut end) = (1, None);
+    let (mut cleared_at, mut player) = (None, None);
     while let Some(batch) = snapshot.lines.recv().await {
         for line in batch.lines {
             assert!(end.is_none(), "a line after the last");
@@ -33,12 +35,16 @@ pub(super) async fn agrees(bed: &Bed, user: UserId, head: i64) {
                     assert_eq!(playlists.last().unwrap().id, it.playlist_id);
                     songs.entry(it.playlist_id).or_default().extend(it.entries);
                 }
-                SnapshotLine::History(_) | SnapshotLine::Player(_) => {}
+                SnapshotLine::History(it) => assert_eq!(cleared_at.replace(it.cleared_at), None),
+                SnapshotLine::Player(it) => assert_eq!(player.replace(it), None),
                 SnapshotLine::End(it) => end = Some(it.lines),
             }
         }
     }
     assert_eq!(end, Some(count), "it is whole");
+    assert_eq!(cleared_at, clearing);
+    let (_, stored) = store.player_fetch(soon, user).await.unwrap().unwrap();
+    assert_eq!(player.unwrap_or_default(), stored);
 
     let query = FavoriteQuery {
         user,

@@ -1,0 +1,118 @@
+//! The player: handed from device to device, and what the active one says.
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    domain::library::{Player as State, Playing, Reported},
+    store::{ActivatePlayer, PlayerActivation},
+};
+
+#[derive(Debug, Clone)]
+pub(super) enum PlayerCommand {
+    /// To the user's device, to one that there is not, or to none; with what was said last, so many seconds
+    /// ago.
+    Activate(Option<bool>, Option<i64>),
+    /// What was said so many seconds ago, since the change that is now or one before it.
+    Report(i64, bool),
+}
+
+#[derive(Default)]
+pub(super) struct Player(State);
+
+fn said(at: DateTime<Utc>) -> Reported {
+    Reported {
+        playing: Playing {
+            song_id: TargetId::parse("s").unwrap(),
+            song_name: "Söng".into(),
+            artist_name: String::new(),
+            duration_ms: None,
+            position_ms: at.timestamp() % 1000,
+            playing: true,
+            playlist_id: None,
+            entry_id: None,
+        },
+        reported_at: at,
+    }
+}
+
+impl Player {
+    /// The newest that was said is kept.
+    fn hear(&mut self, said: Reported) {
+        let before = self.0.state.as_ref().map(|it| it.reported_at);
+        if before < Some(said.reported_at) {
+            self.0.state = Some(said);
+        }
+    }
+}
+
+impl Part for Player {
+    type Command = PlayerCommand;
+    /// Which device is active, and since when.
+    type Client = Option<(Value, Value)>;
+    const EVENTS: &'static str = "player";
+
+    fn commands() -> BoxedStrategy<PlayerCommand> {
+        let ago = -20_i64..20;
+        let latest = proptest::option::of(ago.clone());
+        prop_oneof![
+            (any::<Option<bool>>(), latest).prop_map(|(to, at)| PlayerCommand::Activate(to, at)),
+            (ago, any::<bool>()).prop_map(|(at, now)| PlayerCommand::Report(at, now)),
+        ]
+        .boxed()
+    }
+
+    async fn run(&mut self, at: &At<'_>, command: &PlayerCommand) -> Vec<Event> {
+        let (store, soon) = (&at.bed.store, at.bed.soon());
+        let back = |ago: i64| at.now - TimeDelta::seconds(ago);
+        match command {
+            PlayerCommand::Activate(to, ago) => {
+                let name = to.map(|there| if there { "phone-1" } else { "nobody" });
+                let device = name.map(|name| ClientDeviceId::parse(name).unwrap());
+                let latest = ago.map(|ago| said(back(ago)));
+                let command = ActivatePlayer {
+                    issued: at.issued(),
+                    device: device.clone(),
+                    latest: latest.clone(),
+                };
+                let written = store.player_activate(soon, command).await.unwrap();
+                if *to == Some(false) {
+                    assert_eq!(written.value, PlayerActivation::NoDevice);
+                } else {
+                    if device != self.0.active_device_id {
+                        latest.into_iter().for_each(|it| self.hear(it));
+                        self.0.active_device_id = device;
+                        self.0.version = at.head + 1;
+                        assert_eq!(written.events.len(), 1);
+                    }
+                    assert_eq!(written.value, PlayerActivation::Active(self.0.clone()));
+                }
+                at.told(&written)
+            }
+            PlayerCommand::Report(ago, is_now) => {
+                let said = said(back(*ago));
+                let version = self.0.version - i64::from(!is_now);
+                let report = store.player_report(soon, at.user, version, said.clone());
+                report.await.unwrap();
+                // Before anything was active there is nothing that could say so.
+                if *is_now && version > 0 {
+                    self.hear(said);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    fn apply(client: &mut Self::Client, event_type: &str, data: &Value) {
+        assert_eq!(event_type, "player.activated");
+        *client = Some((data["device_id"].clone(), data["version"].clone()));
+    }
+
+    async fn check(&self, at: &At<'_>, client: &Self::Client) {
+        let stored = at.bed.store.player_fetch(at.bed.soon(), at.user).await;
+        assert_eq!(stored.unwrap().unwrap().1, self.0, "what the model has");
+        let device = json!(self.0.active_device_id);
+        let known = (self.0.version > 0).then(|| (device, json!(self.0.version)));
+        assert_eq!(*client, known, "what the client has");
+    }
+}
