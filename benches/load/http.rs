@@ -72,6 +72,41 @@ impl Http {
         })
     }
 
+    /// Sends a whole request, and reads an answer that comes in chunks: its status and its body.
+    pub async fn stream(&mut self, request: &[u8]) -> Res<(u16, Vec<u8>)> {
+        self.io.write_all(request).await?;
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
+        let head = self.until(0, b"\r\n\r\n").await?;
+        let (status, _) = parse(&self.buffer[..head])?;
+        let (mut body, mut at) = (Vec::new(), head);
+        loop {
+            let begin = self.until(at, b"\r\n").await?;
+            let size = std::str::from_utf8(&self.buffer[at..begin - 2])?;
+            let size = usize::from_str_radix(size, 16)?;
+            at = begin + size + 2;
+            while self.buffer.len() < at {
+                self.more().await?;
+            }
+            if size == 0 {
+                self.taken = at;
+                return Ok((status, body));
+            }
+            body.extend_from_slice(&self.buffer[begin..begin + size]);
+        }
+    }
+
+    /// Reads until `what` was read, and says where it ends.
+    async fn until(&mut self, from: usize, what: &[u8]) -> Res<usize> {
+        loop {
+            let unread = self.buffer.get(from..).unwrap_or_default();
+            if let Some(end) = find(unread, what) {
+                return Ok(from + end + what.len());
+            }
+            self.more().await?;
+        }
+    }
+
     async fn more(&mut self) -> Res<()> {
         if self.io.read_buf(&mut self.buffer).await? == 0 {
             return Err("the server closed the connection".into());
@@ -112,6 +147,16 @@ pub fn post(path: &str, body: &str) -> Vec<u8> {
     format!(
         "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n\
          Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// The same, of somebody.
+pub fn post_as(token: &str, path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }

@@ -1,9 +1,9 @@
 //! The load benchmark: one server in its own process, its clients in another, and beside each line a
 //! reference of its own that alternates with it in the same run.
 //!
-//! `cargo bench --bench load` prints the table that `docs/performance.md` keeps. Words after `--` choose
-//! lines by a part of their name; `--rounds N` and `--secs N` change how long each takes. PostgreSQL's
-//! lines need `scripts/servers.sh` around the command, and are left out without.
+//! `cargo bench --bench load` prints the table that `docs/performance.md` keeps. `--only NAME`, or just
+//! words after `--`, choose lines by a part of their name; `--rounds N` and `--secs N` change how long each
+//! takes. Lines with PostgreSQL need `scripts/servers.sh` around the command, and are left out without.
 //!
 //! The clients share the machine with the server, so absolute rates are of this machine; what holds
 //! elsewhere are the ratios, and the CPU time of an operation.
@@ -26,6 +26,7 @@ mod machine;
 mod people;
 mod reference;
 mod report;
+mod rows;
 mod server;
 mod socket;
 
@@ -46,6 +47,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Fewer rounds, for lines that take long.
+    pub fn fewer(&self, most: usize) -> usize {
+        self.rounds.min(most)
+    }
+
     fn wants(&self, line: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|part| line.contains(part))
     }
@@ -63,6 +69,7 @@ fn main() -> ExitCode {
             None => break lines::run(&plan),
             Some("--reference") => break reference::serve(&arguments.collect::<Vec<_>>()),
             Some("--bench") => {}
+            Some("--only") => plan.only.extend(arguments.next()),
             Some("--rounds") => plan.rounds = number(arguments.next()),
             Some("--secs") => plan.secs = Duration::from_secs(number(arguments.next()) as u64),
             Some(part) => plan.only.push(part.to_owned()),

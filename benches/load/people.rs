@@ -132,6 +132,13 @@ async fn enter(
     Ok(all)
 }
 
+/// Asks for something that is answered with JSON.
+pub async fn ask(http: &mut Http, request: &[u8], status: u16) -> Res<Value> {
+    let answer = http.call(request).await?;
+    expect(answer.status, status, answer.body)?;
+    Ok(serde_json::from_slice(answer.body)?)
+}
+
 /// Fails with what the server said.
 pub fn expect(status: u16, expected: u16, body: &[u8]) -> Res<()> {
     if status == expected {

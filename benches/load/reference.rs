@@ -1,7 +1,7 @@
 //! What lines are compared with: each a process of this program, on the same cores as the server.
 //!
-//! `json`: a bare actix-web handler that answers a JSON body. `store`: the store's own code, called by 64
-//! tasks at a time, without HTTP and actors. `sockets`: a bare `actix-web-actors` connection that hands
+//! `json`: a bare actix-web handler that answers a JSON body. `bytes`: one that streams what is in a file.
+//! `store`: the store's own code, called by 64 tasks at a time, without HTTP and actors. `sockets`: a bare `actix-web-actors` connection that hands
 //! what one of a pair sends to the other.
 
 use std::{
@@ -15,16 +15,19 @@ use std::{
 };
 
 use actix::{Actor, Addr, AsyncContext as _, Handler, Message, StreamHandler};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{
+    App, Error, HttpRequest, HttpResponse, HttpServer,
+    web::{self, Bytes},
+};
 use actix_web_actors::ws;
 use bytestring::ByteString;
 use listen_stream::{
     domain::{
         clock::World,
-        ids::{EventId, FavoriteId, UserId},
-        library::{FavoriteKey, FavoriteType, TargetId},
+        ids::{EventId, FavoriteId, PlayId, UserId},
+        library::{ArtistName, FavoriteKey, FavoriteType, MAX_PLAYS, NewPlay, SongName, TargetId},
     },
-    store::{Database, FavoriteCommand, Store, StoreConfig, StoreMetrics},
+    store::{Database, FavoriteCommand, HistoryAdd, Issued, Store, StoreConfig, StoreMetrics},
 };
 use serde::Serialize;
 
@@ -44,7 +47,14 @@ pub fn serve(arguments: &[String]) -> Res<()> {
                     .route("/", web::get().to(socket));
             })
         }
-        "store" => store(word(1), word(2)),
+        "bytes" => {
+            let body = web::Data::new(Bytes::from(std::fs::read(word(1))?));
+            http(move |cfg| {
+                cfg.app_data(body.clone())
+                    .default_service(web::get().to(bytes));
+            })
+        }
+        "store" => store(word(1), word(2), word(3)),
         "kernel" => super::lines::kernel::serve(word(1)),
         other => Err(format!("no reference {other}").into()),
     }
@@ -86,6 +96,17 @@ async fn json() -> web::Json<Devices> {
         devices: vec![Device { device_id }],
     })
 }
+
+/// In pieces, as the server sends what it does not know the length of.
+async fn bytes(body: web::Data<Bytes>) -> HttpResponse {
+    let body = Bytes::clone(&body);
+    let piece = move |n| (n < body.len()).then(|| body.slice(n..body.len().min(n + PIECE)));
+    let pieces = (0..).step_by(PIECE).map_while(piece).map(Ok::<_, Error>);
+    HttpResponse::Ok().streaming(futures_util::stream::iter(pieces))
+}
+
+/// See [`bytes`].
+const PIECE: usize = 16 * 1024;
 
 /// Who came first of a pair, by the pair's name.
 type Waiting = Mutex<HashMap<String, Addr<Conn>>>;
@@ -159,8 +180,60 @@ async fn socket(
 /// Callers of the store at a time: as many as share a transaction.
 const AT_ONCE: usize = 64;
 
+/// A command, for a user and of a number.
+async fn favorite(store: Store, user: UserId, n: u64, world: World) -> Res<()> {
+    let command = FavoriteCommand {
+        user,
+        key: FavoriteKey {
+            kind: FavoriteType::Song,
+            target_id: TargetId::parse(format!("ref-{}-{n}", std::process::id()))?,
+        },
+        origin: None,
+        now: world.now(),
+        favorite_id: FavoriteId(world.uuid()?),
+        event_id: EventId(world.uuid()?),
+    };
+    let deadline = world.instant() + Duration::from_secs(5);
+    store.favorite_put(deadline, command).await?;
+    Ok(())
+}
+
+/// Plays of one command.
+const PLAYS: u64 = 200;
+
+/// The same with many plays.
+async fn plays(store: Store, user: UserId, n: u64, world: World) -> Res<()> {
+    let now = world.now();
+    let mut plays = Vec::with_capacity(PLAYS as usize);
+    for play in 0..PLAYS {
+        plays.push(NewPlay {
+            id: PlayId(world.uuid()?),
+            song_id: TargetId::parse(format!("song-{}", n * PLAYS + play))?,
+            song_name: SongName::parse("The name of a song of some length")?,
+            artist_name: ArtistName::parse("Somebody who sings")?,
+            duration: 215,
+            played_at: now,
+        });
+    }
+    let command = HistoryAdd {
+        issued: Issued {
+            user,
+            origin: None,
+            now,
+            event_id: EventId(world.uuid()?),
+        },
+        key: None,
+        plays,
+        keep: MAX_PLAYS,
+    };
+    let deadline = world.instant() + Duration::from_secs(5);
+    store.history_add(deadline, command).await?;
+    Ok(())
+}
+
 /// Hears `run MILLIS`, answers `COUNT MICROS CPU_MICROS`.
-fn store(database: &str, users: &str) -> Res<()> {
+fn store(what: &str, database: &str, users: &str) -> Res<()> {
+    let is_plays = what == "plays";
     let users: Vec<UserId> = std::fs::read_to_string(users)?
         .lines()
         .map(str::parse)
@@ -211,19 +284,15 @@ fn store(database: &str, users: &str) -> Res<()> {
             tasks.push(runtime.spawn(async move {
                 while Instant::now() < end {
                     let n = next.fetch_add(1, Relaxed);
-                    let command = FavoriteCommand {
-                        user: users[n as usize % users.len()],
-                        key: FavoriteKey {
-                            kind: FavoriteType::Song,
-                            target_id: TargetId::parse(format!("ref-{}-{n}", std::process::id()))?,
-                        },
-                        origin: None,
-                        now: world.now(),
-                        favorite_id: FavoriteId(world.uuid()?),
-                        event_id: EventId(world.uuid()?),
-                    };
-                    let deadline = world.instant() + Duration::from_secs(5);
-                    store.favorite_put(deadline, command).await?;
+                    let (store, world) = (store.clone(), world.clone());
+                    if is_plays {
+                        // As many as the clients of the server have.
+                        let user = users[n as usize % users.len().min(200)];
+                        plays(store, user, n, world).await?;
+                    } else {
+                        let user = users[n as usize % users.len()];
+                        favorite(store, user, n, world).await?;
+                    }
                 }
                 Res::Ok(())
             }));

@@ -37,6 +37,12 @@ pub struct Server {
     child: Child,
     /// Where clients connect.
     pub address: SocketAddr,
+    /// Where operators do.
+    pub admin: SocketAddr,
+    /// Where other services do, if there is such a listener.
+    pub internal: Option<SocketAddr>,
+    /// Its data folder.
+    pub data: PathBuf,
     /// From the start of the process until `/ready` said so.
     pub start: Duration,
 }
@@ -70,9 +76,13 @@ impl Server {
         let begun = Instant::now();
         let child = command.spawn();
         machine::pin(None, Cores::All)?;
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self {
             child: child?,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            address: nowhere,
+            admin: nowhere,
+            internal: None,
+            data: data.to_owned(),
             start: Duration::ZERO,
         };
         loop {
@@ -82,9 +92,11 @@ impl Server {
             }
             if let Ok(text) = fs::read(&told)
                 && let Ok(Value::Object(told)) = serde_json::from_slice(&text)
-                && let Some(address) = told.get("listen").and_then(Value::as_str)
+                && let Some(address) = listener(&told, "listen")?
             {
-                server.address = address.trim_start_matches("http://").parse()?;
+                server.address = address;
+                server.admin = listener(&told, "admin_listen")?.ok_or("no admin listener")?;
+                server.internal = listener(&told, "internal_listen")?;
                 if ready(server.address).await.unwrap_or(false) {
                     break;
                 }
@@ -100,6 +112,15 @@ impl Server {
         self.child.id()
     }
 
+    /// One of its metrics.
+    pub async fn metric(&self, name: &str) -> Res<f64> {
+        let mut http = super::http::Http::connect(self.admin, 0).await?;
+        let request = super::http::request("GET", "/metrics", "");
+        let text = String::from_utf8(http.call(&request).await?.body.to_vec())?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        Ok(line.map_or(Ok(0.0), |value| value.trim().parse())?)
+    }
+
     /// Stops it in order.
     pub async fn stop(mut self) -> Res<()> {
         if let Some(process) = rustix::process::Pid::from_raw(self.id().cast_signed()) {
@@ -110,6 +131,27 @@ impl Server {
         }
         Ok(())
     }
+}
+
+fn listener(told: &serde_json::Map<String, Value>, name: &str) -> Res<Option<SocketAddr>> {
+    let address = told.get(name).and_then(Value::as_str);
+    let address = address.map(|text| text.trim_start_matches("http://").parse());
+    Ok(address.transpose()?)
+}
+
+/// Has the command line make a key for another service.
+pub fn create_key(data: &Path, settings: &[(&str, &str)], scope: &str) -> Res<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_listen-stream"));
+    command.args(["keys", "create", "--name", "bench", "--scope", scope]);
+    command.arg("--data").arg(data);
+    for (key, value) in settings {
+        command.env(format!("LISTEN_STREAM__{key}"), value);
+    }
+    let output = command.output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 async fn ready(address: SocketAddr) -> Res<bool> {

@@ -22,34 +22,57 @@ use crate::{
     socket::{Socket, number, text},
 };
 
+/// Upgrades in progress while followers connect.
+const OPENING: usize = 64;
+
 /// What all followers heard.
 #[derive(Default)]
-struct Heard {
-    frames: AtomicU64,
+pub struct Heard {
+    pub frames: AtomicU64,
     /// From asking for a change to its event, when `timed`.
     times: Mutex<Times>,
-    timed: AtomicBool,
+    pub timed: AtomicBool,
+}
+
+impl Heard {
+    /// All times so far, which begin anew.
+    pub fn take_times(&self) -> Times {
+        std::mem::take(&mut *self.times.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Devices that follow: each acknowledges what it got with each read.
-struct Followers {
-    heard: Arc<Heard>,
+pub struct Followers {
+    pub heard: Arc<Heard>,
     tasks: JoinSet<Res<()>>,
 }
 
 impl Followers {
-    async fn connect(server: &Server, people: &People, begun: Instant) -> Res<Self> {
+    /// The first so many users, each with so many devices.
+    pub async fn connect(
+        server: &Server,
+        people: &People,
+        (users, devices): (usize, usize),
+        begun: Instant,
+    ) -> Res<Self> {
         let heard = Arc::new(Heard::default());
-        let mut tasks = JoinSet::new();
-        for user in 0..WITH_MORE {
-            for device in 0..DEVICES {
-                let token = &people[user][device].token;
-                let n = user * DEVICES + device;
-                let mut socket = Socket::of_device(server.address, n, token).await?;
-                let welcome = socket.read_until("welcome").await?;
-                let epoch = text(&welcome, b"\"epoch\":\"")
-                    .ok_or("no epoch")?
-                    .to_owned();
+        let (mut tasks, mut opening) = (JoinSet::new(), JoinSet::new());
+        for first in 0..OPENING {
+            let (people, address) = (Arc::clone(people), server.address);
+            opening.spawn(async move {
+                let mut open = Vec::new();
+                for n in (first..users * devices).step_by(OPENING) {
+                    let token = &people[n / devices][n % devices].token;
+                    let mut socket = Socket::of_device(address, n, token).await?;
+                    let welcome = socket.read_until("welcome").await?;
+                    let epoch = text(&welcome, b"\"epoch\":\"").ok_or("no epoch")?;
+                    open.push((socket, epoch.to_owned()));
+                }
+                Res::Ok(open)
+            });
+        }
+        while let Some(open) = opening.join_next().await {
+            for (socket, epoch) in open?? {
                 let heard = Arc::clone(&heard);
                 tasks.spawn(async move { follow(socket, &epoch, &heard, begun).await });
             }
@@ -65,8 +88,8 @@ impl Followers {
     }
 
     /// Waits until so many frames were heard.
-    async fn until(&mut self, frames: u64) -> Res<()> {
-        let patience = Instant::now() + Duration::from_secs(20);
+    pub async fn until(&mut self, frames: u64) -> Res<()> {
+        let patience = Instant::now() + Duration::from_mins(1);
         while self.heard.frames.load(Relaxed) < frames {
             self.check()?;
             if Instant::now() > patience {
@@ -77,6 +100,16 @@ impl Followers {
         }
         Ok(())
     }
+}
+
+/// Each request makes a favorite whose name is when it was asked for.
+pub fn timed_puts(people: &People, users: usize, begun: Instant) -> Make {
+    let people = Arc::clone(people);
+    Arc::new(move |n| {
+        let path = format!("/v1/me/favorites/song/at-{}", begun.elapsed().as_nanos());
+        let user = &people[n as usize % users];
+        (request("PUT", &path, &user[0].token), 201)
+    })
 }
 
 async fn follow(mut socket: Socket, epoch: &str, heard: &Heard, begun: Instant) -> Res<()> {
@@ -120,7 +153,8 @@ pub async fn push(plan: &Plan, stage: &Stage) -> Res<Line> {
         stage.server(Cores::All).await?,
         stage.server(Cores::All).await?,
     );
-    let mut followers = Followers::connect(&server, &stage.people, begun).await?;
+    let mut followers =
+        Followers::connect(&server, &stage.people, (WITH_MORE, DEVICES), begun).await?;
     settle().await;
     let (mut ours, mut commands) = (Figures::default(), Figures::default());
     for round in 0..plan.rounds {
@@ -149,24 +183,13 @@ pub async fn push(plan: &Plan, stage: &Stage) -> Res<Line> {
     followers.heard.timed.store(true, Relaxed);
     let rate = ours.median() / DEVICES as f64 / 2.0;
     for _ in 0..plan.rounds {
-        let people = Arc::clone(&stage.people);
-        let make: Make = Arc::new(move |n| {
-            let path = format!("/v1/me/favorites/song/at-{}", begun.elapsed().as_nanos());
-            let user = &people[n as usize % WITH_MORE];
-            (request("PUT", &path, &user[0].token), 201)
-        });
+        let make = timed_puts(&stage.people, WITH_MORE, begun);
         let from = followers.heard.frames.load(Relaxed);
         let to = (server.address, server.id());
         let (done, _) = at_rate(to, CLIENTS, plan.secs, rate, &make).await?;
         followers.until(from + done.count * DEVICES as u64).await?;
     }
-    let mut times = std::mem::take(
-        &mut *followers
-            .heard
-            .times
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner),
-    );
+    let mut times = followers.heard.take_times();
     let slow = times.part(0.99);
     let mut line = Line {
         name: "live push, 1,000 users × 5 devices, each event acknowledged, all cores".to_owned(),

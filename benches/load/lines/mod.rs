@@ -1,8 +1,11 @@
 //! The lines of the table, each with what it runs and what it should reach.
 
+mod broadcast;
+mod cluster;
 mod deliver;
 mod idle;
 pub mod kernel;
+mod library;
 mod offline;
 mod rest;
 mod start;
@@ -84,8 +87,13 @@ impl Stage {
         Server::start(&self.copy()?, &self.settings(&[]), cores).await
     }
 
-    /// The store's own code on data of its own, ready to run.
-    fn store(&self, cores: Cores) -> Res<Reference> {
+    /// Where the database is, if it is not in the data folder.
+    fn url(&self) -> Option<&str> {
+        self.database.as_ref().map(|(url, _)| url.as_str())
+    }
+
+    /// The store's own code on data of its own, ready to run what is named.
+    fn store(&self, what: &str, cores: Cores) -> Res<Reference> {
         let ids = self.folder.path().join("users");
         let users: Vec<_> = self
             .people
@@ -98,7 +106,7 @@ impl Stage {
             Some((url, _)) => url.clone(),
             None => path(&self.copy()?.join("listen-stream.db")),
         };
-        let mut store = Reference::start(&["store", &database, &path(&ids)], cores)?;
+        let mut store = Reference::start(&["store", what, &database, &path(&ids)], cores)?;
         store.hear()?;
         Ok(store)
     }
@@ -110,7 +118,12 @@ fn path(of: &Path) -> String {
 
 /// A reference that is an HTTP server, and where it listens.
 fn listening(kind: &str, cores: Cores) -> Res<(Reference, SocketAddr)> {
-    let mut reference = Reference::start(&[kind], cores)?;
+    listening_with(&[kind], cores)
+}
+
+/// The same with what it needs to know.
+fn listening_with(arguments: &[&str], cores: Cores) -> Res<(Reference, SocketAddr)> {
+    let mut reference = Reference::start(arguments, cores)?;
     let address = reference.hear()?.parse()?;
     Ok((reference, address))
 }
@@ -162,11 +175,12 @@ async fn all(plan: &Plan) -> Res<()> {
         "push",
         "signals",
         "offline",
+        "connected sqlite",
     ];
     if names.iter().any(|name| plan.wants(name)) {
         let stage = Stage::new(None, (USERS, WITH_MORE)).await?;
         if plan.wants(names[0]) {
-            print(&rest::favorite(plan, &stage, "SQLite, `FULL`").await?);
+            print(&rest::favorite(plan, &stage, SQLITE).await?);
         }
         if plan.wants(names[1]) {
             print(&rest::presence(plan, &stage).await?);
@@ -183,24 +197,92 @@ async fn all(plan: &Plan) -> Res<()> {
         if plan.wants(names[5]) {
             offline::lines(plan, &stage).await?.iter().for_each(print);
         }
-    }
-    if plan.wants("favorite postgres") {
-        match std::env::var("LISTEN_STREAM_TEST_POSTGRES_URL") {
-            Ok(url) => {
-                let stage = Stage::new(Some(make_database(&url).await?), (WITH_MORE, 0)).await?;
-                print(&rest::favorite(plan, &stage, "PostgreSQL, 20 connections").await?);
-            }
-            Err(_) => println!("| PostgreSQL | left out: no LISTEN_STREAM_TEST_POSTGRES_URL |"),
+        if plan.wants(names[6]) {
+            print(&broadcast::connected(plan, &stage, SQLITE).await?);
         }
+    }
+    let names = [
+        "move sqlite",
+        "history sqlite",
+        "snapshot sqlite",
+        "broadcast sqlite",
+    ];
+    if names.iter().any(|name| plan.wants(name)) {
+        library(
+            plan,
+            names,
+            SQLITE,
+            &Stage::new(None, (WITH_MORE, 0)).await?,
+        )
+        .await?;
+    }
+    match std::env::var("LISTEN_STREAM_TEST_POSTGRES_URL") {
+        Ok(url) => postgres(plan, &url).await,
+        Err(_) => {
+            println!("| PostgreSQL | left out: no LISTEN_STREAM_TEST_POSTGRES_URL |");
+            Ok(())
+        }
+    }
+}
+
+const SQLITE: &str = "SQLite, `FULL`";
+const POSTGRES: &str = "PostgreSQL, 20 connections";
+
+/// Lines that there are for each engine, with few users.
+async fn library(plan: &Plan, names: [&str; 4], engine: &str, stage: &Stage) -> Res<()> {
+    if plan.wants(names[0]) {
+        print(&library::moved(plan, stage, engine).await?);
+    }
+    if plan.wants(names[1]) {
+        print(&library::history(plan, stage, engine).await?);
+    }
+    if plan.wants(names[2]) {
+        print(&library::snapshot(plan, stage, engine).await?);
+    }
+    if plan.wants(names[3]) {
+        print(&broadcast::stored(plan, stage, engine).await?);
     }
     Ok(())
 }
 
+async fn postgres(plan: &Plan, url: &str) -> Res<()> {
+    let connected = "connected postgres";
+    if plan.wants(connected) {
+        let stage = Stage::new(Some(make_database(url, "many").await?), (USERS, 0)).await?;
+        print(&broadcast::connected(plan, &stage, POSTGRES).await?);
+    }
+    let (favorite, nodes) = ("favorite postgres", "cross-node");
+    let names = [
+        "move postgres",
+        "history postgres",
+        "snapshot postgres",
+        "broadcast postgres",
+    ];
+    if ![favorite, nodes]
+        .iter()
+        .chain(&names)
+        .any(|name| plan.wants(name))
+    {
+        return Ok(());
+    }
+    let stage = Stage::new(Some(make_database(url, "few").await?), (WITH_MORE, 0)).await?;
+    if plan.wants(favorite) {
+        print(&rest::favorite(plan, &stage, POSTGRES).await?);
+    }
+    if plan.wants(nodes) {
+        match std::env::var("LISTEN_STREAM_TEST_REDIS_URL") {
+            Ok(redis) => print(&cluster::delivery(plan, &stage, &redis).await?),
+            Err(_) => println!("| several nodes | left out: no LISTEN_STREAM_TEST_REDIS_URL |"),
+        }
+    }
+    library(plan, names, POSTGRES, &stage).await
+}
+
 /// A database of its own, with a master key for it.
-async fn make_database(url: &str) -> Res<(String, String)> {
+async fn make_database(url: &str, name: &str) -> Res<(String, String)> {
     use base64::Engine as _;
     use sqlx::Connection as _;
-    let name = format!("bench_{}", std::process::id());
+    let name = format!("bench_{}_{name}", std::process::id());
     let mut conn = sqlx::PgConnection::connect(url).await?;
     conn.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
         .await?;

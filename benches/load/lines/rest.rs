@@ -39,7 +39,7 @@ pub fn run_store(store: &mut Reference, secs: Duration) -> Res<Round> {
 pub async fn favorite(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
     let users = super::WITH_MORE.min(stage.people.len());
     let server = stage.server(Cores::First).await?;
-    let mut store = stage.store(Cores::First)?;
+    let mut store = stage.store("favorites", Cores::First)?;
     pin(None, Cores::Second)?;
     let (mut ours, mut reference) = (Figures::default(), Figures::default());
     let to = (server.address, server.id());
