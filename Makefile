@@ -22,7 +22,7 @@ check: ## Check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 
-bench: ## Measure, and print the table of docs/performance.md; takes ARGS="idle --rounds 2"
+bench: ## Measure, and print the table of docs/performance.md; takes ARGS="--only idle --rounds 2"
 	@scripts/servers.sh cargo bench --locked --bench load -- $(ARGS)
 
 sim: ## Run schedules of the simulation, 100,000 unless told; takes SEED, RUNS, KEEP, TRACE (lines), RELEASE=1
