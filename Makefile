@@ -6,7 +6,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench sim fuzz model
+.PHONY: help run cluster test check bench soak sim fuzz model
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,11 @@ help: ## Show this list
 run: ## Build for release and serve on 127.0.0.1:8080 with data in ./data
 	cargo build --release --locked
 	exec "$${CARGO_TARGET_DIR:-./target}/release/listen-stream" serve --data ./data --listen 127.0.0.1:8080 $(ARGS)
+
+cluster: ## Build for release and run three nodes on PostgreSQL and Redis, which it installs if missing
+	@scripts/install-test-deps.sh
+	cargo build --release --locked
+	@exec scripts/cluster.sh
 
 test: ## Run every check and test; installs PostgreSQL and Redis servers for them if missing
 	@exec scripts/test.sh $(ARGS)
@@ -24,6 +29,11 @@ check: ## Check format and lints
 
 bench: ## Measure, and print the table of docs/performance.md; takes ARGS="--only idle --rounds 2"
 	@scripts/servers.sh cargo bench --locked --bench load -- $(ARGS)
+
+soak: ## Run three nodes while everything fails, 10 minutes unless told; takes SOAK_SECONDS, SEED
+	@scripts/install-test-deps.sh
+	SOAK_SECONDS="$(or $(SOAK_SECONDS),600)" $(if $(SEED),FAULTS_SEED="$(SEED)") \
+	    cargo test --locked --all-features --test soak nothing_is_lost -- --nocapture
 
 sim: ## Run schedules of the simulation, 100,000 unless told; takes SEED, RUNS, KEEP, TRACE (lines), RELEASE=1
 	@SIM_SEED="$(SEED)" SIM_RUNS="$(or $(RUNS),100000)" SIM_KEEP="$(KEEP)" SIM_TRACE="$(TRACE)" \

@@ -1,13 +1,13 @@
-//! The walk-through of `README.md` works as written, and shows what really comes out.
+//! The walk-throughs of `README.md` work as written, and show what really comes out.
 //!
-//! Every `sh` block of the section "In ten minutes" is run, in order and in one shell, and the
+//! Every `sh` block of the sections "In ten minutes" and "Three nodes" is run, in order and in one shell, and the
 //! `text` block below it is compared with what it prints. The server runs already, and `tail` is
 //! this build's; both are put in the place of what the page names. In what is shown, `…` stands
 //! for anything; times, ids, codes and addresses are compared by their form.
 
 use std::{
     io::{Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,70 +16,150 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use listen_stream::domain::clock::World;
 use regex::Regex;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-use crate::support::{Engine, PATIENCE, Server, eventually};
+use crate::support::{self, Engine, PATIENCE, Server, eventually};
 
 const README: &str = include_str!("../../README.md");
 const TAIL: &str = "./target/release/listen-stream tail ";
-const PHONE: &str = "+8613800138000";
+
+/// Where a walk-through is played.
+struct Stage {
+    /// Where the page's reader would stand: `data` is below it.
+    folder: PathBuf,
+    /// The page's addresses, and those that there are.
+    addresses: Vec<(&'static str, String)>,
+    /// Where the phone's codes are, and where those of `tail` are.
+    codes: [PathBuf; 2],
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_walk_through_works_as_written() {
     let server = Server::start(Engine::Sqlite).await;
-    let mut shell = Program::start(&server, Command::new("bash"));
-    let mut tail: Option<Program> = None;
-    let mut ran = 0;
-    for step in steps() {
-        eprintln!("README.md:{}", step.line);
-        match step.what {
-            What::Run("make run\n") => {
-                let printed = server.output();
-                let printed = printed.replace(&*server.data().to_string_lossy(), "./data");
-                compare(&printed, &pattern(step.shown.unwrap()));
-            }
-            What::Run(command) if command.starts_with(TAIL) => {
-                let logs_in = step.shown.unwrap().contains("Code: ");
-                if logs_in {
-                    // A reader is slower than the pause between two codes; the test is not.
-                    let last = last_code_at(&server);
-                    eventually("the phone may have another code", async || {
-                        World::system().now() > last + RESEND
-                    })
-                    .await;
+    let folder = server.data().parent().unwrap().to_owned();
+    let log = server.data().join("dev-sms.log");
+    let stage = Stage {
+        folder,
+        addresses: vec![("127.0.0.1:8080", server.listen().to_owned())],
+        codes: [log.clone(), log],
+    };
+    let printed = server.output();
+    let printed = printed.replace(&*server.data().to_string_lossy(), "./data");
+    let steps = steps("In ten minutes");
+    compare(&printed, &pattern(steps[0].shown.unwrap()));
+    stage.play(&steps[1..]).await;
+    assert_eq!(steps.len(), 9, "steps of the walk-through");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_work_as_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, admin_port) = (support::port(), support::port());
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/cluster.sh"));
+    command
+        .env("PORT", port.to_string())
+        .env("ADMIN_PORT", admin_port.to_string())
+        .env("DATA", folder.path().join("data/cluster"))
+        .env("BINARY", env!("CARGO_BIN_EXE_listen-stream"));
+    let mut cluster = Program::start(folder.path(), command);
+    let steps = steps("Three nodes");
+    cluster.expect(steps[0].shown.unwrap()).await;
+    let named = ["127.0.0.1:8091", "127.0.0.1:8092", "127.0.0.1:8093"];
+    let codes = |node| {
+        folder
+            .path()
+            .join(format!("data/cluster/node-{node}/dev-sms.log"))
+    };
+    let stage = Stage {
+        folder: folder.path().to_owned(),
+        addresses: named
+            .into_iter()
+            .zip(port..)
+            .map(|(it, port)| (it, format!("127.0.0.1:{port}")))
+            .collect(),
+        codes: [codes(1), codes(3)],
+    };
+    stage.play(&steps[1..]).await;
+    assert_eq!(steps.len(), 7, "steps of the walk-through");
+    let there = |port| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+    assert!(there(port + 1) && there(port + 2));
+    assert_eq!(cluster.unseen(), "node 1 has ended (137)\n");
+    // What Ctrl-C does.
+    cluster.signal(Signal::INT);
+    assert!(cluster.child.wait().is_ok());
+    assert!(!there(port + 1) && !there(port + 2));
+}
+
+impl Stage {
+    async fn play(&self, steps: &[Step]) {
+        let mut shell = Program::start(&self.folder, Command::new("bash"));
+        let mut tail: Option<Program> = None;
+        for step in steps {
+            eprintln!("README.md:{}", step.line);
+            match step.what {
+                What::Run(command) if command.starts_with(TAIL) => {
+                    let logs_in = step.shown.unwrap().contains("Code: ");
+                    if logs_in {
+                        // A reader is slower than the pause between two codes; the test is not.
+                        let last = last_code_at(&self.codes[0]);
+                        eventually("the phone may have another code", async || {
+                            World::system().now() > last + RESEND
+                        })
+                        .await;
+                    }
+                    let mut program = Program::start(&self.folder, self.follow(command));
+                    if logs_in {
+                        program.until("Code: $").await;
+                        let codes = std::fs::read_to_string(&self.codes[1]).unwrap();
+                        let code = codes.split_whitespace().last().unwrap();
+                        program.say(&format!("{code}\n"));
+                    }
+                    program.expect(step.shown.unwrap()).await;
+                    tail = Some(program);
                 }
-                let mut program = Program::start(&server, follow(&server, command));
-                if logs_in {
-                    program.until("Code: $").await;
-                    let codes = server.api().codes(PHONE);
-                    program.say(&format!("{}\n", codes.last().unwrap()));
+                What::Run(commands) => {
+                    shell.say(&self.local(commands));
+                    shell.expect(step.shown.unwrap_or_default()).await;
                 }
-                program.expect(step.shown.unwrap()).await;
-                tail = Some(program);
+                What::TailPrints => {
+                    let tail = tail.as_mut().unwrap();
+                    tail.expect(step.shown.unwrap()).await;
+                }
+                What::TailStops => tail.take().unwrap().interrupt(),
             }
-            What::Run(commands) => {
-                shell.say(&local(commands, &server));
-                shell.expect(step.shown.unwrap_or_default()).await;
-            }
-            What::TailPrints => {
-                let tail = tail.as_mut().unwrap();
-                tail.expect(step.shown.unwrap()).await;
-            }
-            What::TailStops => tail.take().unwrap().interrupt(),
         }
-        ran += 1;
+        // Exactly what was shown: nothing more comes.
+        tail.unwrap().interrupt();
     }
-    assert_eq!(ran, 9, "steps of the walk-through");
-    // Exactly what was shown: nothing more comes.
-    tail.unwrap().interrupt();
+
+    /// The page's commands, for these servers.
+    fn local(&self, commands: &str) -> String {
+        let mut commands = commands.to_owned();
+        for (named, there) in &self.addresses {
+            commands = commands.replace(named, there);
+        }
+        commands
+    }
+
+    /// The command line of `tail`, for this build and these servers.
+    fn follow(&self, command: &str) -> Command {
+        let mut tail = Command::new(env!("CARGO_BIN_EXE_listen-stream"));
+        tail.arg("tail");
+        if !command.contains("--server") {
+            tail.args(["--server", &format!("http://{}", self.addresses[0].1)]);
+        }
+        tail.args(self.local(&command[TAIL.len()..]).split_whitespace());
+        tail
+    }
 }
 
 /// What the development provider asks of a phone between two codes.
 const RESEND: TimeDelta = TimeDelta::seconds(1);
 
 /// When the newest code was sent, as the provider's file says.
-fn last_code_at(server: &Server) -> DateTime<Utc> {
-    let log = std::fs::read_to_string(server.data().join("dev-sms.log")).unwrap();
+fn last_code_at(log: &Path) -> DateTime<Utc> {
+    let log = std::fs::read_to_string(log).unwrap();
     let time = log.lines().last().unwrap().split(' ').next().unwrap();
     time.parse().unwrap()
 }
@@ -97,16 +177,19 @@ enum What {
     TailStops,
 }
 
-fn steps() -> Vec<Step> {
-    let blocks =
-        Regex::new(r"(?m)^```sh\n([^`]*)```\n(?:```text\n([^`]*)```)?|^<!-- output of tail -->\n```text\n([^`]*)```|^<!-- tail stops -->$")
-            .unwrap();
-    let end = README.find("\n## Settings").unwrap();
+/// The steps of the section with this heading.
+fn steps(section: &str) -> Vec<Step> {
+    let blocks = Regex::new(
+        r"(?m)^```sh\n([^`]*)```\n(?:```text\n([^`]*)```)?|^<!-- output of tail -->\n```text\n([^`]*)```|^<!-- tail stops -->$",
+    )
+    .unwrap();
+    let begin = README.find(&format!("\n## {section}\n")).unwrap() + 1;
+    let end = begin + README[begin..].find("\n## ").unwrap();
     blocks
-        .captures_iter(&README[..end])
+        .captures_iter(&README[begin..end])
         .map(|found| {
             let text = |group| found.get(group).map(|found| found.as_str());
-            let start = found.get_match().start();
+            let start = begin + found.get_match().start();
             let (what, shown) = match (text(1), text(3)) {
                 (Some(commands), _) => (What::Run(commands), text(2)),
                 (None, Some(shown)) => (What::TailPrints, Some(shown)),
@@ -116,19 +199,6 @@ fn steps() -> Vec<Step> {
             Step { line, what, shown }
         })
         .collect()
-}
-
-/// The page's commands, for this server.
-fn local(commands: &str, server: &Server) -> String {
-    commands.replace("127.0.0.1:8080", server.listen())
-}
-
-/// The command line of `tail`, for this build and this server.
-fn follow(server: &Server, command: &str) -> Command {
-    let mut tail = Command::new(env!("CARGO_BIN_EXE_listen-stream"));
-    tail.args(["tail", "--server", &format!("http://{}", server.listen())])
-        .args(command[TAIL.len()..].split_whitespace());
-    tail
 }
 
 #[track_caller]
@@ -153,7 +223,7 @@ fn pattern(shown: &str) -> String {
         (r"(?m) \d{6}$", r" \d{6}"),
         // A second may end between the making of a token and its answer.
         ("\"expires_in\":900", "\"expires_in\":(?:900|899)"),
-        (r"127\\\.0\\\.0\\\.1:808[01]", r"127\.0\.0\.1:\d+"),
+        (r"127\\\.0\\\.0\\\.1:[89]0\d\d", r"127\.0\.0\.1:\d+"),
     ] {
         let any = regex::NoExpand(any);
         text = Regex::new(form)
@@ -174,10 +244,8 @@ struct Program {
 }
 
 impl Program {
-    /// Starts it where the page's reader would stand: `data` is the server's.
-    fn start(server: &Server, mut command: Command) -> Self {
-        let data = server.data();
-        let folder: &Path = data.parent().unwrap();
+    /// Starts it where the page's reader would stand.
+    fn start(folder: &Path, mut command: Command) -> Self {
         let (mut output, writer) = std::io::pipe().unwrap();
         let mut child = command
             .current_dir(folder)
@@ -239,17 +307,22 @@ impl Program {
 
     /// What Ctrl-C does. Nothing may have been printed that the page does not show.
     fn interrupt(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        self.signal(Signal::INT);
         assert!(self.child.wait().unwrap().success());
         assert_eq!(self.unseen(), "");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
+        // It may have ended by itself. What it has started ends with it.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal(Signal::TERM);
+        }
         let _ = self.child.wait();
     }
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::support::{
     Device, PATIENCE, Server, Socket,
+    postgres_server::{PostgresServer, Stop},
     proxy::{Cut, Proxy, Way},
     redis, within,
 };
@@ -86,6 +87,32 @@ async fn a_database_that_was_gone_is_found_again() {
         2,
         "what was refused was not done"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_restarted_or_crashes_is_found_again() {
+    let mut postgres = PostgresServer::start().await;
+    let settings = [
+        ("database.url", &*postgres.url()),
+        (
+            "keys.master_key",
+            "bm90IG9mIGEgcmVhbCBkZXBsb3ltZW50LCBhbGwgb2Y=",
+        ),
+    ];
+    let server = Server::on_stores(&settings).await;
+    let (me, _, mut socket) = user(&server).await;
+    for (seq, how) in [(1, Stop::Fast), (3, Stop::Immediate)] {
+        assert_eq!(me.put("song", &format!("a{seq}")).await.seq(), seq);
+        socket.expect_event(seq).await;
+        postgres.stop(how).await;
+        me.put("song", "lost")
+            .await
+            .problem(503, "store_unavailable");
+        postgres.launch().await;
+        assert_eq!(put_when_back(&me, &format!("b{seq}")).await, seq + 1);
+        socket.expect_event(seq + 1).await;
+    }
+    assert_eq!(me.all_favorites(10).await.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ pub mod database;
 pub mod dice;
 pub mod disk;
 pub mod follower;
+pub mod postgres_server;
 pub mod proxy;
 pub mod raw;
 pub mod redis_server;
@@ -62,6 +63,17 @@ pub fn unique() -> String {
         write!(text, "{byte:02x}").unwrap();
         text
     })
+}
+
+/// A port that nobody has, to be left and taken again: beyond those that the system gives to outgoing
+/// connections.
+pub fn port() -> u16 {
+    loop {
+        let port = 20_000 + u16::try_from(World::system().below(12_000).unwrap()).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A phone number that no other test has.

@@ -27,6 +27,8 @@ pub enum Way {
     Silent,
     /// Each piece of data takes so much longer, each way.
     Slow(Duration),
+    /// So many bytes a second pass on each connection.
+    Narrow(u32),
 }
 
 /// What becomes of the next `COMMIT` of a `PostgreSQL` connection.
@@ -51,8 +53,8 @@ impl Proxy {
     /// Leads to `host:port`.
     pub async fn start(to: &str) -> Self {
         let to = tokio::net::lookup_host(to).await.unwrap().next().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], super::port()));
+        let listener = TcpListener::bind(address).await.unwrap();
         let (way, changes) = watch::channel(Way::Open);
         let (lost, losses) = watch::channel(0);
         let commit = Arc::new(AtomicU8::new(0));
@@ -154,8 +156,13 @@ async fn pass(near: &TcpStream, far: &TcpStream, mut way: watch::Receiver<Way>, 
         };
         let Ok(n @ 1..) = got else { return };
         let data = if sent { &up[..n] } else { &down[..n] };
-        if let Way::Slow(by) = now {
-            tokio::time::sleep(by).await;
+        match now {
+            Way::Slow(by) => tokio::time::sleep(by).await,
+            Way::Narrow(bytes) => {
+                let piece = u32::try_from(n).unwrap();
+                tokio::time::sleep(Duration::from_secs(1) * piece / bytes).await;
+            }
+            _ => {}
         }
         // It may have fallen silent, or gone, while the data was on its way.
         let Ok(later) = way
@@ -269,5 +276,9 @@ async fn proxies_pass_cut_and_stall() {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let start = tokio::time::Instant::now();
     assert_eq!(says(&mut stream, b"e").await.as_deref(), Some(&b"e"[..]));
+    assert!(start.elapsed() >= soon * 2, "{:?}", start.elapsed());
+    proxy.set(Way::Narrow(1000));
+    let start = tokio::time::Instant::now();
+    assert!(says(&mut stream, &[b'f'; 200]).await.is_some());
     assert!(start.elapsed() >= soon * 2, "{:?}", start.elapsed());
 }

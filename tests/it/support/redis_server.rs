@@ -39,10 +39,8 @@ impl RedisServer {
     }
 
     fn new(arguments: Vec<String>) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
         Self {
-            port,
+            port: super::port(),
             arguments,
             child: None,
             folder: TempDir::new().unwrap(),

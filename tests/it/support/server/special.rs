@@ -94,6 +94,13 @@ impl Server {
         (server, proxy)
     }
 
+    /// A server on stores that the test keeps itself, named by settings.
+    pub async fn on_stores(settings: &[(&str, &str)]) -> Self {
+        let mut server = Self::prepare_on(None, settings);
+        server.launch().await;
+        server
+    }
+
     /// The server's process: the one that was started, or what that one started.
     pub fn pid(&self) -> Pid {
         let child = self.child.as_ref().expect("the server runs").id();
