@@ -297,6 +297,10 @@ async fn calls_that_come_again(bed: &Bed) {
     assert!(first.events.is_empty());
     assert_eq!(bed.added(nothing.clone()).await.value, first.value);
     let something = HistoryAdd {
+        key: Some(IdempotencyKey {
+            key_hash: "other".into(),
+            asked_hash: "b".into(),
+        }),
         plays: plays(7..8),
         ..nothing
     };
