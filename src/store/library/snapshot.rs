@@ -5,6 +5,8 @@
 //! once, however slow the reader is; a larger one goes at its reader's pace, apart from the others,
 //! and is given up when that is too slow: a database must not hold an old moment for ever.
 
+mod batches;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -13,14 +15,16 @@ use std::{
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 
+pub use self::batches::Batch;
+pub(in crate::store) use self::batches::Places;
+use self::batches::{Batches, Stop};
 use super::{FavoriteRow, history::PlayRow, player::PlayerRow, playlists::PlaylistRow};
 use crate::{
     domain::{
-        clock::World,
         ids::{EntryId, PlaylistId, UserId},
         library::{
             Entry, HistoryState, Playlist, SnapshotEnd, SnapshotEntries, SnapshotHead,
@@ -29,23 +33,14 @@ use crate::{
     },
     store::{
         Db, Inner, Store, StoreError, Tx,
-        error::{Failed, sql_error},
+        error::sql_error,
         on_tx,
         sync::{HeadRow, pieces, places},
     },
 };
 
-/// Lines that are handed over at once.
-const BATCH: usize = 64;
-/// Bytes of lines that may wait for a reader, about.
-const WAITING: usize = 4 << 20;
 /// Songs in one line.
 const ENTRIES: usize = 100;
-/// A reader who takes nothing for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A reader who takes less than so many bytes a second, after [`GRACE`], is given up too.
-const PACE: u64 = 1 << 20;
-const GRACE: Duration = Duration::from_secs(30);
 /// Whatever happens, a read is over by then: also one of a database that fell silent.
 const LONGEST: Duration = Duration::from_mins(15);
 /// The name in logs and metrics.
@@ -59,31 +54,6 @@ pub struct Snapshot {
     pub head: SnapshotHead,
     /// The lines after the first, in batches.
     pub lines: mpsc::UnboundedReceiver<Batch>,
-}
-
-/// Some lines. Dropping them makes room for others.
-#[derive(Debug)]
-pub struct Batch {
-    /// In order.
-    pub lines: Vec<SnapshotLine>,
-    _room: OwnedSemaphorePermit,
-}
-
-/// Places for reads of snapshots: a connection each.
-pub(in crate::store) struct Places {
-    any: Arc<Semaphore>,
-    /// For one that does not fit into memory: it may take long, and must not keep others from theirs.
-    large: Arc<Semaphore>,
-}
-
-impl Places {
-    /// At most half of `readers`: the other half is for who waits for a short answer.
-    pub(in crate::store) fn new(readers: u32) -> Self {
-        Self {
-            any: Arc::new(Semaphore::new((readers / 2).max(1) as usize)),
-            large: Arc::new(Semaphore::new(1)),
-        }
-    }
 }
 
 impl Store {
@@ -109,18 +79,7 @@ impl Store {
         let run = Run {
             user,
             begun: Some(begun),
-            lines: Batches {
-                waiting: Vec::with_capacity(BATCH),
-                size: 0,
-                count: 1,
-                sent: 0,
-                begun: asked,
-                room: Arc::new(Semaphore::new(WAITING)),
-                place: Some(place),
-                large: Arc::clone(&inner.snapshots.large),
-                world: inner.world.clone(),
-                lines,
-            },
+            lines: Batches::new(lines, (&inner.snapshots, place), &inner.world),
         };
         self.inner.rt.spawn(async move {
             let run = timeout(LONGEST, run.run(&inner, deadline));
@@ -143,90 +102,6 @@ struct Run {
     user: UserId,
     begun: Option<Begun>,
     lines: Batches,
-}
-
-/// Lines on their way to the reader.
-struct Batches {
-    waiting: Vec<SnapshotLine>,
-    /// Bytes of those, about.
-    size: usize,
-    count: u64,
-    /// Bytes that were handed over.
-    sent: u64,
-    begun: Instant,
-    room: Arc<Semaphore>,
-    place: Option<OwnedSemaphorePermit>,
-    large: Arc<Semaphore>,
-    world: World,
-    lines: mpsc::UnboundedSender<Batch>,
-}
-
-/// Why a snapshot ended early.
-enum Stop {
-    Failed(Failed),
-    /// Nobody reads it, or too slowly.
-    Left,
-}
-
-impl<E: Into<Failed>> From<E> for Stop {
-    fn from(e: E) -> Self {
-        Self::Failed(e.into())
-    }
-}
-
-impl Batches {
-    async fn push(&mut self, line: SnapshotLine) -> Result<(), Stop> {
-        self.count += 1;
-        self.size += size(&line);
-        self.waiting.push(line);
-        if self.waiting.len() >= BATCH {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), Stop> {
-        let lines = std::mem::replace(&mut self.waiting, Vec::with_capacity(BATCH));
-        let size = std::mem::take(&mut self.size).min(WAITING);
-        let units = u32::try_from(size).unwrap_or(u32::MAX);
-        let room = match Arc::clone(&self.room).try_acquire_many_owned(units) {
-            Ok(room) => room,
-            Err(_) => self.wait_for_room(units).await?,
-        };
-        self.sent += u64::from(units);
-        let batch = Batch { lines, _room: room };
-        self.lines.send(batch).map_err(|_| Stop::Left)
-    }
-
-    /// The reader is slower than the database.
-    async fn wait_for_room(&mut self, units: u32) -> Result<OwnedSemaphorePermit, Stop> {
-        let now = self.world.instant();
-        let due = self.begun + GRACE + Duration::from_secs(self.sent / PACE);
-        let left = due.saturating_duration_since(now).min(PATIENCE);
-        let wait = async {
-            if self.place.take().is_some() {
-                // From here on it goes at its reader's pace, and no longer in others' way.
-                let place = Arc::clone(&self.large).acquire_owned().await.ok()?;
-                self.place = Some(place);
-            }
-            let room = Arc::clone(&self.room).acquire_many_owned(units);
-            tokio::select! {
-                room = room => room.ok(),
-                () = self.lines.closed() => None,
-            }
-        };
-        timeout(left, wait).await.ok().flatten().ok_or(Stop::Left)
-    }
-}
-
-/// Bytes that a line takes, about.
-fn size(line: &SnapshotLine) -> usize {
-    match line {
-        SnapshotLine::Favorite(_) | SnapshotLine::History(_) | SnapshotLine::End(_) => 200,
-        SnapshotLine::Play(it) => 300 + it.song_name.len() + it.artist_name.len(),
-        SnapshotLine::Playlist(_) | SnapshotLine::Player(_) => 2000,
-        SnapshotLine::Entries(it) => 100 + 150 * it.entries.len(),
-    }
 }
 
 impl Run {
