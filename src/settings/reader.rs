@@ -5,7 +5,12 @@
 //! cannot be taken is noted and its default used, so that one run finds all that is wrong.
 
 use std::{
-    fmt::Display, fs::File, io::Read as _, ops::RangeInclusive, path::PathBuf, str::FromStr,
+    fmt::Display,
+    fs::File,
+    io::Read as _,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use super::{
@@ -17,6 +22,13 @@ use super::{
 
 /// More than any key or URL; keeps a mistaken path to something huge from being read whole.
 const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
+/// Whether a file may be there: its folder is. A path may look like a secret otherwise, and a secret with
+/// a slash like a path.
+fn is_place(path: &str) -> bool {
+    let folder = Path::new(path).parent();
+    folder.is_some_and(|it| it.file_name().is_some() && it.is_dir())
+}
 
 /// A setting as it is in force, fit to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,7 +215,7 @@ impl Reader {
     ) -> Option<PathBuf> {
         let parse = |value: &Value| {
             let path = text(value).map_err(|(kind, _)| (kind, described(value).to_owned()))?;
-            if is_secret(path) || path.contains("://") {
+            if is_secret(path) && !is_place(path) || path.contains("://") {
                 let found = "what looks like the secret itself (not shown)".to_owned();
                 return Err((ProblemKind::BadValue, found));
             }

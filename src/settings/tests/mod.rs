@@ -200,6 +200,22 @@ fn secrets_come_from_files_too() {
 }
 
 #[test]
+fn a_path_that_could_be_a_token_is_a_path_and_a_token_is_none() {
+    let mut case = case("", &[]);
+    let token = "a/token/with/slashes/0123456789abcdef";
+    let path = case.dir.path().join("a-long-name-for-the-file-of-a.token");
+    fs::write(&path, token).unwrap();
+    let name = "LISTEN_STREAM__ADMIN__TOKEN_FILE";
+    case.overrides.env = vec![(name.into(), path.into())];
+    assert_eq!(case.load().admin.token.unwrap().expose(), token);
+    for token in [token, "/0123456789abcdef0123456789abcdef"] {
+        case.overrides.env = vec![(name.into(), token.into())];
+        assert_eq!(case.kinds()[0].1, ProblemKind::BadValue);
+        assert!(!case.message().contains("0123456789"), "{token}");
+    }
+}
+
+#[test]
 fn the_first_start_makes_the_file_and_no_later_one_touches_it() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("a/b");
