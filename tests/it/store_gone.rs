@@ -92,8 +92,9 @@ async fn a_database_that_was_gone_is_found_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_restarted_or_crashes_is_found_again() {
     let mut postgres = PostgresServer::start().await;
+    let proxy = Proxy::start(&postgres.address()).await;
     let settings = [
-        ("database.url", &*postgres.url()),
+        ("database.url", &*postgres.url_by(proxy.port())),
         (
             "keys.master_key",
             "bm90IG9mIGEgcmVhbCBkZXBsb3ltZW50LCBhbGwgb2Y=",

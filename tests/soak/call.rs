@@ -25,7 +25,7 @@ pub enum Reply {
     /// Done; by which try it was is known if only one of them could have done it.
     Done { answer: Answer, by_this: bool },
     /// Refused by its own rules. `maybe`: an earlier try may have been taken.
-    Refused { answer: Answer, maybe: bool },
+    Refused { maybe: bool },
     /// It was said that nothing was changed, and it was given up.
     Nothing,
     /// It may have been done, and was given up.
@@ -130,7 +130,7 @@ impl Caller {
                 Ok(answer) if matches!(answer.status, 404 | 409 | 412) || is_quota(&answer) => {
                     count(&counts.refused);
                     let maybe = unsure;
-                    return Ok(Reply::Refused { answer, maybe });
+                    return Ok(Reply::Refused { maybe });
                 }
                 Ok(answer) if answer.status == 503 && is_sure(&answer) => {
                     count(&counts.unchanged);

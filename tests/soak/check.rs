@@ -403,9 +403,11 @@ pub fn crossings(clients: &[Client], timed: &[Timed]) -> Vec<u128> {
     for client in clients {
         for it in client.applied.iter().filter(|it| it.quiet) {
             let call = calls.get(&(client.device.user_id.as_str(), it.seq));
-            let other = |call: &&&Timed| it.node.is_some_and(|node| node != call.node);
             // Who connected later read it from the log.
-            if let Some(call) = call.filter(other) {
+            let there = |call: &&&Timed| {
+                it.since < call.sent && it.node.is_some_and(|node| node != call.node)
+            };
+            if let Some(call) = call.filter(there) {
                 took.push(it.at.duration_since(call.sent).as_millis());
             }
         }

@@ -1,11 +1,7 @@
 //! A device that does what docs/protocol.md asks of a client, through the balancer, and says where the
 //! server breaks what that page promises.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -43,7 +39,9 @@ pub struct Applied {
     pub seq: u64,
     pub id: String,
     pub at: Instant,
+    /// Where, and since when it was connected there.
     pub node: Option<usize>,
+    pub since: Instant,
     pub quiet: bool,
 }
 
@@ -142,8 +140,8 @@ impl Client {
         if Instant::now() < self.wakes_at || self.shared.is_settling() {
             return Ok(());
         }
-        let span = if self.habit.sleepy { 25_000 } else { 3000 };
-        let until = Instant::now() + Duration::from_millis(span / 5 + self.dice.below(span));
+        let span = if self.habit.sleepy { 20_000 } else { 3000 };
+        let until = Instant::now() + Duration::from_millis(span / 2 + self.dice.below(span));
         self.note("is away");
         count(&self.shared.counts.naps);
         self.tell(false);
@@ -251,7 +249,8 @@ impl Client {
     /// Takes what comes on one connection, until it is over.
     async fn listen(&mut self, mut socket: Socket, mut at: u64) -> Result<(), Broken> {
         let node = self.shared.node(&text_of(&socket.welcome, "node"));
-        let (mut heard, mut asked) = (Instant::now(), false);
+        let since = Instant::now();
+        let (mut heard, mut asked) = (since, false);
         self.acked = self.acked.min(at);
         loop {
             if self.is_done() && self.acked >= self.last {
@@ -269,7 +268,7 @@ impl Client {
                 Some(Incoming::Frame(frame)) => match frame["type"].as_str().unwrap() {
                     "event" => {
                         at = self.place(&frame, at)?;
-                        self.take(&frame, node).await?;
+                        self.take(&frame, (node, since)).await?;
                         if self.habit.each {
                             let ack = json!({"type": "ack", "ack_token": frame["ack_token"]});
                             if !socket.try_send(&ack).await {
@@ -336,7 +335,11 @@ impl Client {
     }
 
     /// Applies an event, unless it was applied before.
-    async fn take(&mut self, frame: &Value, node: Option<usize>) -> Result<(), Broken> {
+    async fn take(
+        &mut self,
+        frame: &Value,
+        (node, since): (Option<usize>, Instant),
+    ) -> Result<(), Broken> {
         let (seq, id) = (frame["seq"].as_u64().unwrap(), text_of(frame, "id"));
         if seq <= self.last {
             if seq <= self.durable {
@@ -370,6 +373,7 @@ impl Client {
             id,
             at: Instant::now(),
             node,
+            since,
             quiet: self.shared.is_quiet(),
         });
         count(&self.shared.counts.delivered);
@@ -500,9 +504,4 @@ pub fn behind(shared: &Shared, heads: &std::collections::HashMap<String, u64>) -
     behind
         .map(|((user, device), (last, _))| format!("{device} of {user} at {last}"))
         .collect()
-}
-
-/// Commands that were answered as done so far.
-pub fn acknowledged(shared: &Shared) -> u64 {
-    shared.counts.acknowledged.load(Ordering::SeqCst)
 }

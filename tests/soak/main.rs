@@ -55,7 +55,7 @@ pub const NODES: usize = 3;
 /// How many devices each user has.
 const DEVICES: [usize; 4] = [3, 4, 5, 5];
 /// How many of them write.
-const WRITERS: usize = 2;
+const WRITERS: usize = 3;
 /// When the faults are over and nobody writes any more, everybody has everything within this.
 const CAUGHT_UP: Duration = Duration::from_secs(30);
 /// What writers have in hand when they are told to stop is tried for longer than faults last.

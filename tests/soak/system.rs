@@ -72,13 +72,14 @@ impl System {
                 ("auth.access_token_secs", "86400".to_owned()),
                 ("database.max_connections", "10".to_owned()),
                 // So short that a device that was away for long has to load anew.
-                ("sync.retention_max_events", "240".to_owned()),
-                ("sync.retention_min_events", "40".to_owned()),
+                ("sync.retention_max_events", "100".to_owned()),
+                ("sync.retention_min_events", "20".to_owned()),
                 ("sync.retention_min_hours", "0".to_owned()),
                 ("sync.trim_interval_ms", "500".to_owned()),
                 // All that such a log admits.
-                ("services.events_per_hour", "5".to_owned()),
-                ("services.user_events_per_hour", "5".to_owned()),
+                ("services.events_per_hour", "2".to_owned()),
+                ("services.user_events_per_hour", "2".to_owned()),
+                ("log.level", "warn".to_owned()),
                 (INTERNAL.0, INTERNAL.1.to_owned()),
                 (WITH_TOKEN.0, WITH_TOKEN.1.to_owned()),
             ];
@@ -132,10 +133,10 @@ impl System {
     pub async fn mend(&mut self) {
         for way in self.ways.iter().flatten() {
             way.set(Way::Open);
+            // A node that cannot store its first beat does not start.
+            way.spare_commits();
         }
-        if !self.postgres.runs() {
-            self.postgres.launch().await;
-        }
+        self.postgres.launch().await;
         if !self.redis_runs {
             self.redis.launch().await;
             self.redis_runs = true;

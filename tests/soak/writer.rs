@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A pause between two commands, in milliseconds: at least, and up to so many more.
-const PAUSE: (u64, u64) = (80, 240);
+const PAUSE: (u64, u64) = (10, 100);
 const PLAYLISTS: usize = 8;
 const SONGS: usize = 150;
 
@@ -472,8 +472,8 @@ impl Writer {
 pub fn fate(reply: &Reply) -> Fate {
     match reply {
         Reply::Done { answer, by_this } => Fate::Once(by_this.then(|| answer.seq())),
-        Reply::Refused { maybe: false, .. } | Reply::Nothing => Fate::Never,
-        Reply::Refused { maybe: true, .. } | Reply::Unknown => Fate::Perhaps,
+        Reply::Refused { maybe: false } | Reply::Nothing => Fate::Never,
+        Reply::Refused { maybe: true } | Reply::Unknown => Fate::Perhaps,
     }
 }
 

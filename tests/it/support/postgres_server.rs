@@ -94,8 +94,11 @@ impl PostgresServer {
         command
     }
 
-    /// Starts it, or starts it again where it was.
+    /// Starts it, or starts it again where it was; does nothing while it runs.
     pub async fn launch(&mut self) {
+        if self.child.is_some() {
+            return;
+        }
         let log = self.folder.path().join("log");
         let log = File::options().create(true).append(true).open(log).unwrap();
         let child = self
@@ -113,10 +116,6 @@ impl PostgresServer {
             assert!(Instant::now() < deadline, "PostgreSQL does not start");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-
-    pub const fn runs(&self) -> bool {
-        self.child.is_some()
     }
 
     /// Stops it.

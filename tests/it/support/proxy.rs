@@ -86,6 +86,11 @@ impl Proxy {
         self.commit.store(cut as u8, Ordering::SeqCst);
     }
 
+    /// Cuts no commit any more.
+    pub fn spare_commits(&self) {
+        self.commit.store(0, Ordering::SeqCst);
+    }
+
     /// Whether a cut that was ordered has happened.
     pub fn has_cut(&self) -> bool {
         self.commit.load(Ordering::SeqCst) == 0
@@ -262,6 +267,9 @@ async fn proxies_pass_cut_and_stall() {
         assert!(proxy.has_cut());
         stream = TcpStream::connect(address).await.unwrap();
     }
+    proxy.cut_next_commit(Cut::Before);
+    proxy.spare_commits();
+    assert!(says(&mut stream, commit).await.is_some());
     proxy.set(Way::Gone);
     assert_eq!(says(&mut stream, b"d").await, None);
     super::eventually("nobody listens", async || {
