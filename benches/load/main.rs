@@ -48,8 +48,13 @@ pub struct Plan {
 
 impl Plan {
     /// Fewer rounds, for lines that take long.
+    #[must_use]
     pub fn fewer(&self, most: usize) -> usize {
         self.rounds.min(most)
+    }
+
+    fn wants_any(&self, lines: &[&str]) -> bool {
+        lines.iter().any(|line| self.wants(line))
     }
 
     fn wants(&self, line: &str) -> bool {

