@@ -115,8 +115,8 @@ impl Secrets {
         let VersionTag { version, epoch } = tag;
         let id = playlist.0.as_bytes();
         let parts: [&[u8]; 3] = [id, &version.to_be_bytes(), &epoch.to_be_bytes()];
-        let [a, b, c, d, e, f, g, h, ..] = mac(&self.edition, &parts);
-        [a, b, c, d, e, f, g, h]
+        let whole = mac(&self.edition, &parts);
+        std::array::from_fn(|n| whole[n])
     }
 
     /// SHA-256 in hexadecimal, for what is long and random enough to need no key.

@@ -80,7 +80,9 @@ impl Part for Player {
                     assert_eq!(written.value, PlayerActivation::NoDevice);
                 } else {
                     if device != self.0.active_device_id {
-                        latest.into_iter().for_each(|it| self.hear(it));
+                        if let Some(it) = latest {
+                            self.hear(it);
+                        }
                         self.0.active_device_id = device;
                         self.0.version = at.head + 1;
                         assert_eq!(written.events.len(), 1);

@@ -77,10 +77,10 @@ pub(super) async fn agrees(bed: &Bed, user: UserId, head: i64, clearing: Option<
             after: None,
         };
         let page = store.playlist_songs(soon, query).await.unwrap().unwrap();
-        let held = songs.remove(&playlist.id).unwrap_or_default();
-        assert_eq!(held.len(), usize::try_from(playlist.song_count).unwrap());
+        let told = songs.remove(&playlist.id).unwrap_or_default();
+        assert_eq!(told.len(), usize::try_from(playlist.song_count).unwrap());
         let listed: Vec<_> = page.entries.into_iter().map(|it| it.0).collect();
-        assert_eq!(held, listed);
+        assert_eq!(told, listed);
     }
     assert!(songs.is_empty(), "songs of no playlist");
 }
