@@ -13,7 +13,7 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     Db, Inner, Store, StoreError, Tx, Writes,
-    error::{Failed, commit_error, is_transient, sql_error},
+    error::{Failed, NoUser, commit_error, is_transient, sql_error},
 };
 use crate::domain::sync::{Event, LogHead};
 
@@ -32,7 +32,8 @@ pub struct Written<T> {
 
 /// A function of one transaction. It may run more than once, so it changes nothing but the
 /// database, and its ids and times are made before. A refusal is a value of `Out`, and a run that
-/// refuses has written nothing but what the refusal itself asks for.
+/// refuses has written nothing but what the refusal itself asks for. [`StoreError::NoUser`] is said
+/// before anything is written, so others of the same transaction are not touched by it.
 pub(super) trait Command: Send + Sync + 'static {
     /// The name in logs and metrics.
     const NAME: &'static str;
@@ -46,11 +47,15 @@ pub(super) trait Command: Send + Sync + 'static {
     fn run_all(
         commands: &[&Self],
         tx: &mut Tx<'_>,
-    ) -> impl Future<Output = Result<Vec<Self::Out>, Failed>> + Send {
+    ) -> impl Future<Output = Result<Vec<Result<Self::Out, NoUser>>, Failed>> + Send {
         async move {
             let mut outs = Vec::with_capacity(commands.len());
             for command in commands {
-                outs.push(command.run(tx).await?);
+                outs.push(match command.run(tx).await {
+                    Ok(out) => Ok(out),
+                    Err(Failed::Store(StoreError::NoUser)) => Err(NoUser),
+                    Err(failed) => return Err(failed),
+                });
             }
             Ok(outs)
         }

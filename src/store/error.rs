@@ -48,6 +48,17 @@ impl StoreError {
     }
 }
 
+/// The user of one of the commands that share a transaction is gone: it wrote nothing, and the
+/// others go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoUser;
+
+impl From<NoUser> for StoreError {
+    fn from(_: NoUser) -> Self {
+        Self::NoUser
+    }
+}
+
 impl From<EntropyError> for StoreError {
     fn from(_: EntropyError) -> Self {
         Self::Randomness

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     StoreError, StoreMetrics, Tx,
     command::{Command, guarded},
-    error::{Failed, commit_error, sql_error},
+    error::{Failed, NoUser, commit_error, sql_error},
     metrics::{Queue, Waiting},
 };
 use crate::domain::clock::World;
@@ -167,7 +167,7 @@ trait Job: Any + Send {
 
 struct Pending<C: Command> {
     command: C,
-    out: Option<C::Out>,
+    out: Option<Result<C::Out, NoUser>>,
     reply: oneshot::Sender<Result<C::Out, StoreError>>,
     state: Arc<AtomicU8>,
     deadline: Instant,
@@ -214,7 +214,8 @@ impl<C: Command> Job for Pending<C> {
 
     fn answer(self: Box<Self>, result: Result<(), StoreError>) {
         let Self { out, reply, .. } = *self;
-        let answer = result.and(out.ok_or(StoreError::Corrupt("a command without outcome")));
+        let out = out.ok_or(StoreError::Corrupt("a command without outcome"));
+        let answer = result.and(out.and_then(|out| out.map_err(StoreError::from)));
         // A caller that went away needs no answer.
         let _ = reply.send(answer);
     }

@@ -49,7 +49,7 @@ pub struct StoreMetrics {
 /// Where writes are counted while they wait for their transaction; clones share the numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
-    length: Gauge,
+    pub(super) length: Gauge,
     wait: Histogram,
 }
 

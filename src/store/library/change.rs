@@ -18,9 +18,9 @@ use crate::{
     store::{
         StoreError, Tx, Written,
         command::Command,
-        error::Failed,
+        error::{Failed, NoUser},
         on_tx,
-        sync::{Issued, logs_append, logs_require, pieces, rows},
+        sync::{Issued, logs_append, logs_lock, pieces, rows},
     },
 };
 
@@ -154,8 +154,9 @@ impl<O: Op> Command for Change<O> {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, Failed> {
         let mut outs = Self::run_all(&[self], tx).await?;
-        outs.pop()
-            .ok_or_else(|| StoreError::Corrupt("a change without outcome").into())
+        let out = outs.pop();
+        let out = out.ok_or(StoreError::Corrupt("a change without outcome"))?;
+        Ok(out.map_err(StoreError::from)?)
     }
 
     fn committed(out: &mut Self::Out, at: Instant) {
@@ -163,15 +164,20 @@ impl<O: Op> Command for Change<O> {
     }
 
     /// Five statements, however many changes.
-    async fn run_all(changes: &[&Self], tx: &mut Tx<'_>) -> Result<Vec<Self::Out>, Failed> {
+    async fn run_all(
+        changes: &[&Self],
+        tx: &mut Tx<'_>,
+    ) -> Result<Vec<Result<Self::Out, NoUser>>, Failed> {
         let commands: Vec<_> = changes.iter().map(|change| &change.0).collect();
-        let mut logs = logs_require(tx, commands.iter().map(|command| command.user)).await?;
+        let users = commands.iter().map(|command| command.user).collect();
+        let mut logs = logs_lock(tx, &users).await?;
         let mut known = favorites_find(tx, &commands).await?;
         let (mut outs, mut events) = (Vec::with_capacity(commands.len()), Vec::new());
         let mut dirty = BTreeMap::new();
         for command in &commands {
             let Some(log) = logs.get_mut(&command.user) else {
-                return Err(StoreError::NoUser.into());
+                outs.push((false, Err(NoUser)));
+                continue;
             };
             let key = (command.user, &command.key);
             let decided = O::decide(known.remove(&key), command);
@@ -195,15 +201,13 @@ impl<O: Op> Command for Change<O> {
             let appended = decided.event.is_some();
             let value = O::value(decided);
             let value = value.ok_or(StoreError::Corrupt("a favorite that was put"))?;
-            outs.push((
-                appended,
-                Written {
-                    value,
-                    log: *log,
-                    events: Vec::new(),
-                    committed_at: None,
-                },
-            ));
+            let out = Written {
+                value,
+                log: *log,
+                events: Vec::new(),
+                committed_at: None,
+            };
+            outs.push((appended, Ok(out)));
         }
         let dirty: Vec<_> = dirty.into_values().collect();
         favorites_store(tx, &dirty).await?;
@@ -212,7 +216,7 @@ impl<O: Op> Command for Change<O> {
         Ok(outs
             .into_iter()
             .map(|(appended, mut out)| {
-                if appended {
+                if let (true, Ok(out)) = (appended, &mut out) {
                     out.events.extend(events.next());
                 }
                 out

@@ -216,20 +216,7 @@ pub(super) async fn log_lock(tx: &mut Tx<'_>, user: UserId) -> Result<Option<Log
     Ok(row.map(|row| row.head()))
 }
 
-/// Locks many users' logs as [`log_lock`] does one; [`StoreError::NoUser`] if one is not there.
-pub(super) async fn logs_require(
-    tx: &mut Tx<'_>,
-    users: impl Iterator<Item = UserId>,
-) -> Result<HashMap<UserId, LogHead>, Failed> {
-    let users: BTreeSet<_> = users.collect();
-    let logs = logs_lock(tx, &users).await?;
-    if logs.len() < users.len() {
-        return Err(StoreError::NoUser.into());
-    }
-    Ok(logs)
-}
-
-/// Locks the logs of those of the users who are there.
+/// Locks many users' logs as [`log_lock`] does one; users without one are left out.
 pub(super) async fn logs_lock(
     tx: &mut Tx<'_>,
     users: &BTreeSet<UserId>,
@@ -255,7 +242,7 @@ pub(super) async fn logs_lock(
     Ok(logs)
 }
 
-/// Appends to logs that [`logs_require`] locked, and moves their heads to those in `logs`.
+/// Appends to logs that [`logs_lock`] locked, and moves their heads to those in `logs`.
 pub(super) async fn logs_append(
     tx: &mut Tx<'_>,
     logs: &HashMap<UserId, LogHead>,

@@ -1,8 +1,16 @@
 use serde_json::json;
 
 use super::*;
+use crate::store::{HistoryClear, Issued};
 
-on_both!(favorites, lists, concurrent_writers, many_at_once, no_log);
+on_both!(
+    favorites,
+    lists,
+    concurrent_writers,
+    many_at_once,
+    no_log,
+    gone_among_others
+);
 
 async fn favorites(bed: &Bed) {
     let s = bed.user().await;
@@ -217,4 +225,46 @@ async fn no_log(bed: &Bed) {
     let command = bed.favorite(UserId(bed.uuid()), "x", t(0));
     let refused = bed.store.favorite_put(bed.soon(), command).await;
     assert_eq!(refused, Err(StoreError::NoUser));
+}
+
+/// Whoever is gone fails alone: nobody's transaction is broken by it.
+async fn gone_among_others(bed: &Bed) {
+    let mut users = Vec::new();
+    for _ in 0..20 {
+        users.push(bed.user().await.user.id);
+    }
+    // Held from outside, so that they share a transaction.
+    let held = match bed.store.engine() {
+        Engine::Sqlite => Some(bed.hold().await),
+        Engine::Postgres => None,
+    };
+    let put = |user| {
+        let command = bed.favorite(user, "x", t(0));
+        let (store, soon) = (bed.store.clone(), bed.soon());
+        tokio::spawn(async move { store.favorite_put(soon, command).await })
+    };
+    let mut puts: Vec<_> = users.iter().map(|user| put(*user)).collect();
+    let gone = put(UserId(bed.uuid()));
+    let clear = HistoryClear {
+        issued: Issued {
+            user: UserId(bed.uuid()),
+            origin: None,
+            now: t(0),
+            event_id: EventId(bed.uuid()),
+        },
+        key: None,
+    };
+    let (store, soon) = (bed.store.clone(), bed.soon());
+    let cleared = tokio::spawn(async move { store.history_clear(soon, clear).await });
+    let metrics = &bed.store.inner.metrics;
+    while held.is_some() && metrics.queue.length.get() < 22 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(held);
+    for put in puts.drain(..) {
+        assert_eq!(put.await.unwrap().unwrap().log.head_seq, 1);
+    }
+    assert_eq!(gone.await.unwrap().unwrap_err(), StoreError::NoUser);
+    assert_eq!(cleared.await.unwrap().unwrap_err(), StoreError::NoUser);
+    assert_eq!(metrics.splits.get(), 0);
 }
