@@ -283,18 +283,24 @@ async fn favorites_store(tx: &mut Tx<'_>, changed: &[(UserId, i64, Row)]) -> Res
         let sql = format!(
             "INSERT INTO favorites (id, user_id, type, target_id, version, created_at, deleted_at)
              VALUES {} ON CONFLICT (id) DO UPDATE SET version = excluded.version,
-                 created_at = excluded.created_at, deleted_at = excluded.deleted_at",
+                 created_at = excluded.created_at, deleted_at = excluded.deleted_at
+             WHERE favorites.user_id = excluded.user_id AND favorites.type = excluded.type
+                 AND favorites.target_id = excluded.target_id",
             rows(piece.len(), 7)
         );
-        on_tx!(tx, conn => {
+        let stored = on_tx!(tx, conn => {
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (user, version, Row { favorite, deleted_at }) in piece {
                 query = query.bind(favorite.id).bind(*user).bind(favorite.kind.as_str())
                     .bind(&favorite.target_id).bind(*version).bind(favorite.created_at)
                     .bind(*deleted_at);
             }
-            query.execute(conn).await?;
+            query.execute(conn).await?.rows_affected()
         });
+        // An id that another favorite has must not turn that one into this.
+        if stored != piece.len() as u64 {
+            return Err(StoreError::Corrupt("an id of two favorites").into());
+        }
     }
     Ok(())
 }

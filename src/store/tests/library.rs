@@ -9,7 +9,8 @@ on_both!(
     concurrent_writers,
     many_at_once,
     no_log,
-    gone_among_others
+    gone_among_others,
+    an_id_twice
 );
 
 async fn favorites(bed: &Bed) {
@@ -267,4 +268,26 @@ async fn gone_among_others(bed: &Bed) {
     assert_eq!(gone.await.unwrap().unwrap_err(), StoreError::NoUser);
     assert_eq!(cleared.await.unwrap().unwrap_err(), StoreError::NoUser);
     assert_eq!(metrics.splits.get(), 0);
+}
+
+/// An id that comes twice damages nothing.
+async fn an_id_twice(bed: &Bed) {
+    let (one, two) = (bed.user().await.user.id, bed.user().await.user.id);
+    let first = bed.favorite(one, "x", t(0));
+    for (user, target) in [(two, "x"), (one, "y")] {
+        bed.store
+            .favorite_put(bed.soon(), first.clone())
+            .await
+            .unwrap();
+        let mut second = bed.favorite(user, target, t(1));
+        second.favorite_id = first.favorite_id;
+        let refused = bed.store.favorite_put(bed.soon(), second).await;
+        assert!(
+            matches!(refused, Err(StoreError::Corrupt(_))),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(bed.count("SELECT count(*) FROM favorites").await, 1);
+    assert_eq!(bed.count("SELECT version FROM favorites").await, 1);
+    assert_eq!(bed.count("SELECT count(*) FROM sync_events").await, 1);
 }
