@@ -221,13 +221,19 @@ pub(super) async fn logs_lock(
     tx: &mut Tx<'_>,
     users: &BTreeSet<UserId>,
 ) -> Result<HashMap<UserId, LogHead>, Failed> {
-    // In one order everywhere, against deadlocks.
     let users: Vec<_> = users.iter().copied().collect();
+    // In one order everywhere, against deadlocks. An UPDATE of many rows locks them in the order of
+    // its plan, so PostgreSQL is told to sort first; the lock is the one that an UPDATE takes. Who
+    // writes to SQLite has the whole file.
+    let lock = match tx {
+        Tx::Sqlite(_) => "",
+        Tx::Postgres(_) => "ORDER BY user_id FOR NO KEY UPDATE",
+    };
     let mut logs = HashMap::with_capacity(users.len());
     for piece in pieces(&users) {
         let sql = format!(
-            "UPDATE user_logs SET head_seq = head_seq WHERE user_id IN ({})
-             RETURNING user_id, epoch, head_seq, floor_seq",
+            "SELECT user_id, epoch, head_seq, floor_seq FROM user_logs
+             WHERE user_id IN ({}) {lock}",
             places(piece.len(), 1)
         );
         let found: Vec<HeadRow> = on_tx!(tx, conn => {

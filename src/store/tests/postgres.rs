@@ -1,9 +1,9 @@
 //! What only PostgreSQL does: lost connections, repeated transactions, slow statements.
 
-use std::sync::atomic::AtomicUsize;
+use std::{collections::BTreeSet, sync::atomic::AtomicUsize};
 
 use super::*;
-use crate::store::{command::Command, error::Failed, on_tx};
+use crate::store::{command::Command, error::Failed, on_tx, sync::logs_lock};
 
 /// Runs one text in a transaction, another one from the third run on.
 struct Text {
@@ -164,5 +164,60 @@ async fn a_silent_server_holds_up_neither_writes_nor_the_end() {
     let took = bed.world.instant() - started;
     assert!(took < Duration::from_secs(9), "{took:?}");
     bed.config = direct;
+    bed.done().await;
+}
+
+/// Locks the logs of many users, as a step of a broadcast does.
+struct Lock(BTreeSet<UserId>);
+
+impl Command for Lock {
+    const NAME: &'static str = "lock";
+    type Out = usize;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<usize, Failed> {
+        Ok(logs_lock(tx, &self.0).await?.len())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_logs_are_locked_in_one_order() {
+    let bed = Bed::postgres().await;
+    let other = open(&bed.config).await.unwrap();
+    let mut users = BTreeSet::new();
+    for _ in 0..96 {
+        users.insert(bed.user().await.user.id);
+    }
+    // Rows lie in the order in which they were changed last, not in that of their users.
+    bed.sql(
+        "DO $$ DECLARE u uuid; BEGIN
+             FOR u IN SELECT user_id FROM user_logs ORDER BY md5(user_id::text) LOOP
+                 UPDATE user_logs SET head_seq = head_seq WHERE user_id = u;
+             END LOOP;
+         END $$",
+    )
+    .await
+    .unwrap();
+    // They are locked in pieces, which are others where the users are others.
+    let all = users.clone();
+    let some: BTreeSet<_> = users.into_iter().skip(32).collect();
+    let tasks: Vec<_> = (0..200)
+        .map(|n| {
+            let (store, users) = if n % 2 == 0 {
+                (bed.store.clone(), all.clone())
+            } else {
+                (other.clone(), some.clone())
+            };
+            let soon = bed.soon();
+            tokio::spawn(async move { store.write(soon, Lock(users)).await })
+        })
+        .collect();
+    for (n, task) in tasks.into_iter().enumerate() {
+        let locked = if n % 2 == 0 { 96 } else { 64 };
+        assert_eq!(task.await.unwrap(), Ok(locked));
+    }
+    for store in [&bed.store, &other] {
+        assert_eq!(store.inner.metrics.repeats.get(), 0);
+    }
+    other.close().await;
     bed.done().await;
 }
