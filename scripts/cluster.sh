@@ -106,7 +106,8 @@ printf '  admin token   %s\n' "$shown/admin.token"
 left=("${pids[@]}")
 while ((${#left[@]} > 0)); do
     status=0
-    wait -n -p ended "${left[@]}" || status=$?
+    # Bash itself would tell of one that was killed.
+    wait -n -p ended "${left[@]}" 2>/dev/null || status=$?
     for n in "${!pids[@]}"; do
         [[ ${pids[n]} != "$ended" ]] || printf 'node %d has ended (%d)\n' "$((n + 1))" "$status"
     done
