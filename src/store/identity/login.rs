@@ -284,7 +284,9 @@ impl Login {
                 now: self.now,
                 event_id: self.ids.event,
             };
-            let mut log = OpenLog::lock(tx, &issued).await?;
+            // Not that the user is gone: something is written by now.
+            let log = OpenLog::try_lock(tx, &issued).await?;
+            let mut log = log.ok_or(StoreError::Corrupt("a user without a log"))?;
             player_release(tx, &mut log, issued.user, id).await?;
             let written = log.close(tx, ()).await?;
             session.log = (!written.events.is_empty()).then_some(written.log);
