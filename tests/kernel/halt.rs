@@ -151,6 +151,27 @@ async fn a_panic_while_it_is_being_ended_is_a_failure_like_any_other() {
 }
 
 #[actix_rt::test]
+async fn nothing_is_owed_when_all_is_answered() {
+    let bench = Bench::new();
+    let (registry, _) = registry(&bench);
+    let directory = Directory::default();
+    directory.add(registry.clone());
+    let it = registry.get_or_start(&1);
+    // When it is answered, another ask waits in the mailbox, which is dealt with at once.
+    let late = command(move |_, _| {
+        Reply::later(async {}, move |_, (), _| {
+            let next = it.ask(echo(1), long()).now_or_never();
+            assert!(next.is_none());
+            7
+        })
+    });
+    assert_eq!(registry.ask(&1, late, long()).await, Ok(7));
+    assert_eq!(registry.ask(&1, echo(2), long()).await, Ok(2));
+    let actor = directory.kind("probe").unwrap().find("1").unwrap();
+    assert_eq!(actor.read(long()).unwrap().owing, None);
+}
+
+#[actix_rt::test]
 async fn the_directory_finds_every_kind_and_how_each_life_ended() {
     let bench = Bench::new();
     let (registry, _) = registry(&bench);

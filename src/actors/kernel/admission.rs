@@ -17,6 +17,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// How many there are.
+    pub(super) const COUNT: usize = 3;
+
     const fn shift(self) -> u32 {
         match self {
             Self::Command => 0,

@@ -168,6 +168,8 @@ pub struct Shell<A: Unit> {
     taken: u32,
     /// Messages that are answered later.
     pub(super) in_hand: u32,
+    /// Asks of each class among them.
+    owed: [u32; Class::COUNT],
 }
 
 impl<A: Unit> Shell<A> {
@@ -186,17 +188,20 @@ impl<A: Unit> Shell<A> {
             life,
             taken: 0,
             in_hand: 0,
+            owed: [0; Class::COUNT],
         }
     }
 
     /// An ask that is answered later is about to be.
     fn settle(&mut self, class: Class, what: &'static str, sent: Instant) {
         self.in_hand -= 1;
+        let owed = &mut self.owed[class as usize];
+        *owed -= 1;
         let now = self.world.instant();
         let (meter, kind) = &self.meters;
         meter.answered(kind, what, sent, now);
-        // Its own permit is given back with the answer.
-        meter.settled(class, now, self.gate.in_progress(class) > 1);
+        // Not those that only wait in the mailbox: they may be answered at once, and nobody settles then.
+        meter.settled(class, now, *owed > 0);
     }
 
     /// Ends the actor's turn when it took enough messages.
@@ -351,6 +356,7 @@ impl<A: Unit> Shell<A> {
             Reply::Later(Later(work)) => {
                 meter.owes(M::CLASS, begun);
                 self.in_hand += 1;
+                self.owed[M::CLASS as usize] += 1;
                 ctx.spawn(work.map(move |value, shell: &mut Self, _| {
                     shell.settle(M::CLASS, what, sent);
                     asked.answer(value);
