@@ -21,6 +21,7 @@ use chrono::TimeDelta;
 use super::{
     ServiceMetrics,
     job::{Job, Round, Taken},
+    leases::Leases,
 };
 use crate::{
     actors::{
@@ -59,6 +60,7 @@ pub struct Broadcaster {
     /// The one whose step is under way.
     at_work: Option<BroadcastId>,
     looking: bool,
+    leases: Leases,
     steps: u64,
     reached: u64,
     lost: u64,
@@ -101,12 +103,13 @@ impl Broadcaster {
 
     /// Looks for broadcasts at once.
     #[must_use]
-    pub const fn new(parts: BroadcasterParts) -> Self {
+    pub fn new(parts: BroadcasterParts) -> Self {
         Self {
             parts,
             jobs: VecDeque::new(),
             at_work: None,
             looking: false,
+            leases: Leases::default(),
             steps: 0,
             reached: 0,
             lost: 0,
@@ -143,20 +146,27 @@ impl Broadcaster {
     }
 
     fn take_one(&mut self, found: &[FreeBroadcast], cx: &mut Cx<'_, Self>) {
-        let now = cx.world.now();
+        let (now, at) = (cx.world.now(), cx.world.instant());
+        self.leases.seen(found, at);
         // What it held in an earlier life, or lost sight of, is its own still.
         let is_free = |it: &&FreeBroadcast| {
             let is_ours = it.lease_owner.as_ref() == Some(&self.parts.node);
-            (it.lease_until <= now || is_ours) && !self.holds(it.id)
+            let is_over = self.leases.is_over(it, Self::LEASE, now, at);
+            (is_over || is_ours) && !self.holds(it.id)
         };
-        let Some(id) = found.iter().find(is_free).map(|it| it.id) else {
+        let Some(free) = found.iter().find(is_free) else {
             return;
         };
+        let (id, seen) = (free.id, free.lease_until);
         self.looking = true;
         let (store, owner) = (self.parts.store.clone(), self.parts.node.clone());
-        let (deadline, until) = (cx.world.instant() + Self::BUDGET, now + Self::LEASE);
+        let (deadline, until) = (at + Self::BUDGET, now + Self::LEASE);
         cx.spawn(
-            async move { store.broadcast_take(deadline, id, &owner, now, until).await },
+            async move {
+                store
+                    .broadcast_take(deadline, id, &owner, now, seen, until)
+                    .await
+            },
             |it, taken, cx| {
                 it.looking = false;
                 it.took(taken, cx);

@@ -7,6 +7,7 @@ mod answers;
 mod broadcaster;
 mod job;
 mod key_keeper;
+mod leases;
 mod messages;
 mod metrics;
 

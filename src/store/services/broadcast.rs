@@ -178,8 +178,9 @@ impl Store {
         .await
     }
 
-    /// Makes `owner` the one who works at a broadcast until `until`. `None`: another one does, or it
-    /// is finished.
+    /// Makes `owner` the one who works at a broadcast until `until`, whose lease is as it was `seen`.
+    /// `None`: another one was faster, or it is finished. Whether the lease is over is for the caller to
+    /// judge.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -189,6 +190,7 @@ impl Store {
         id: BroadcastId,
         owner: &str,
         now: DateTime<Utc>,
+        seen: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Result<Option<TakenBroadcast>, StoreError> {
         let owner = owner.to_owned();
@@ -196,6 +198,7 @@ impl Store {
             id,
             owner,
             now,
+            seen,
             until,
         };
         self.write(deadline, take).await
@@ -331,6 +334,7 @@ struct Take {
     id: BroadcastId,
     owner: String,
     now: DateTime<Utc>,
+    seen: DateTime<Utc>,
     until: DateTime<Utc>,
 }
 
@@ -353,9 +357,9 @@ impl Command for Take {
         let taken = on_tx!(tx, conn => sqlx::query(
             "UPDATE broadcasts SET state = $5, lease_owner = $2, lease_until = $4,
                  started_at = COALESCE(started_at, $3)
-             WHERE id = $1 AND finished_at IS NULL AND (lease_until <= $3 OR lease_owner = $2)")
+             WHERE id = $1 AND finished_at IS NULL AND lease_until = $6")
             .bind(self.id).bind(&self.owner).bind(self.now).bind(self.until)
-            .bind(BroadcastState::Running.as_str())
+            .bind(BroadcastState::Running.as_str()).bind(self.seen)
             .execute(conn).await?.rows_affected());
         if taken == 0 {
             return Ok(None);
