@@ -108,6 +108,11 @@ constraints! {
         Report::Columns("service_quotas.user_id, service_quotas.key_id");
     /// A count counts something.
     ServiceQuotaEvents = "service_quotas_events_check", Report::Name;
+    /// One count a piece of a log.
+    ServiceShare = "service_shares_pkey",
+        Report::Columns("service_shares.user_id, service_shares.piece");
+    /// A count counts something.
+    ServiceShareEvents = "service_shares_events_check", Report::Name;
     /// A broadcast's id.
     BroadcastId = "broadcasts_pkey", Report::Columns("broadcasts.id");
     /// States.

@@ -39,7 +39,12 @@ impl ServiceMetrics {
                 "service_events",
                 "Events for one user that services may append, by what became of them",
                 "result",
-                ["stored", "over_key_quota", "over_user_quota"],
+                [
+                    "stored",
+                    "over_key_quota",
+                    "over_user_quota",
+                    "over_log_share",
+                ],
             ),
             broadcasts: Counters::register(
                 registry,

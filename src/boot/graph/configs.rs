@@ -53,6 +53,10 @@ pub(super) fn quotas(settings: &Settings) -> Quotas {
     Quotas {
         of_key: settings.services.events_per_hour.into(),
         of_user: settings.services.user_events_per_hour.into(),
+        of_log: (i64::from(settings.sync.retention_max_events)
+            * i64::from(settings.services.log_share_percent)
+            / 100)
+            .max(1),
     }
 }
 

@@ -14,5 +14,5 @@ pub use broadcast::{Broadcast, BroadcastCursor, BroadcastState, Pace};
 pub use event::{EventData, EventType};
 pub use key::{ApiKey, KeyName, KeyRefusal, KeyRing, KeyText, Scope, StoredKey};
 pub use outcome::{Appended, BroadcastStarted, OfflineDevice, OfflinePage, OfflineState};
-pub use quota::{Count, Over, Quotas, decide, hour_of};
+pub use quota::{Count, Counts, Over, Quota, Quotas, decide, hour_of};
 pub use segment::Segment;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::quota::Over;
 use crate::domain::{
     identity::{ClientDeviceId, DeviceName},
     ids::{BroadcastId, DeviceId, EventId},
@@ -19,13 +20,8 @@ pub enum Appended {
         /// Its id.
         id: EventId,
     },
-    /// The hour has no room for it.
-    OverQuota {
-        /// Of the user, whoever asks; else of the key.
-        of_user: bool,
-        /// Seconds until the hour is over.
-        retry_after: u64,
-    },
+    /// There is no room for it.
+    OverQuota(Over),
     /// The key was revoked.
     KeyRevoked,
 }

@@ -1,12 +1,16 @@
-//! How many events services may append to a user's log in an hour: each, and all together.
+//! How many events services may append to a user's log in an hour: each, and all together; and how many
+//! of the events that a log holds may be theirs, so that they never push the user's own out of it.
 //!
 //! Hours are those of the clock, in UTC. What each key appended in its last hour is a [`Count`]; a
 //! count of an hour that is over is none. Clocks of nodes differ a little: around the turn of an hour
 //! the later hour that one of them wrote counts for all, so that no count begins twice.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 const HOUR: i64 = 3600;
+/// Seconds after which a log that is full of services' events may have been trimmed.
+const TRIMMED: u64 = 600;
 
 /// Events of a user and hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Quotas {
     pub of_key: i64,
     /// Of all keys together.
     pub of_user: i64,
+    /// Of all keys together, of what the log holds.
+    pub of_log: i64,
 }
 
 /// What a key appended to a user's log in an hour.
@@ -27,12 +33,34 @@ pub struct Count {
 }
 
 /// One more would be too many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Over {
-    /// It is the user's quota, not the key's.
-    pub of_user: bool,
-    /// Seconds until the hour is over.
+    /// What is used up.
+    pub what: Quota,
+    /// Seconds until there may be room: until the hour is over, or the log was trimmed.
     pub retry_after: u64,
+}
+
+/// A quota that can be used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Quota {
+    /// The key's, of the hour.
+    Key,
+    /// The user's, of the hour.
+    User,
+    /// The services' share of the log.
+    Log,
+}
+
+/// What is counted of a user, as it concerns one key.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// The key's own.
+    pub own: Option<Count>,
+    /// Those of all other keys.
+    pub others: Vec<Count>,
+    /// Events of services that the log holds.
+    pub held: i64,
 }
 
 /// The hour of a moment.
@@ -41,36 +69,37 @@ pub const fn hour_of(now: DateTime<Utc>) -> i64 {
     now.timestamp().div_euclid(HOUR)
 }
 
-/// Decides on one more event: the key's count after it. `own` is the key's count, `others` are those
-/// of all other keys for the same user.
+/// Decides on one more event: the key's count after it.
 ///
 /// # Errors
 /// [`Over`].
-pub fn decide(
-    now: DateTime<Utc>,
-    own: Option<Count>,
-    others: &[Count],
-    quotas: Quotas,
-) -> Result<Count, Over> {
+pub fn decide(now: DateTime<Utc>, counts: &Counts, quotas: Quotas) -> Result<Count, Over> {
     let ours = hour_of(now);
+    let all = || counts.own.iter().chain(&counts.others);
     // One that is further ahead was written by a clock that was wrong.
-    let is_next = |count: &Count| count.hour == ours + 1;
-    let next = own.iter().chain(others).any(is_next);
+    let next = all().any(|count| count.hour == ours + 1);
     let hour = if next { ours + 1 } else { ours };
     let events = |count: &Count| if count.hour == hour { count.events } else { 0 };
-    let mine = own.as_ref().map_or(0, events);
-    let all = others.iter().map(events).fold(mine, i64::saturating_add);
-    let over_key = mine >= quotas.of_key;
-    if over_key || all >= quotas.of_user {
-        let left = (hour + 1) * HOUR - now.timestamp();
+    let mine = counts.own.as_ref().map_or(0, events);
+    let what = if mine >= quotas.of_key {
+        Quota::Key
+    } else if all().map(events).fold(0, i64::saturating_add) >= quotas.of_user {
+        Quota::User
+    } else if counts.held >= quotas.of_log {
         return Err(Over {
-            of_user: !over_key,
-            retry_after: u64::try_from(left).unwrap_or(1).max(1),
+            what: Quota::Log,
+            retry_after: TRIMMED,
         });
-    }
-    Ok(Count {
-        hour,
-        events: mine + 1,
+    } else {
+        return Ok(Count {
+            hour,
+            events: mine + 1,
+        });
+    };
+    let left = (hour + 1) * HOUR - now.timestamp();
+    Err(Over {
+        what,
+        retry_after: u64::try_from(left).unwrap_or(1).max(1),
     })
 }
 
@@ -90,7 +119,38 @@ mod tests {
     const QUOTAS: Quotas = Quotas {
         of_key: 3,
         of_user: 5,
+        of_log: 1_000_000,
     };
+
+    /// Decides with what is counted of the hour.
+    fn decide(
+        now: DateTime<Utc>,
+        own: Option<Count>,
+        others: &[Count],
+        quotas: Quotas,
+    ) -> Result<Count, Over> {
+        let counts = Counts {
+            own,
+            others: others.to_vec(),
+            held: 0,
+        };
+        super::decide(now, &counts, quotas)
+    }
+
+    #[test]
+    fn services_have_a_share_of_the_log() {
+        let quotas = Quotas {
+            of_log: 10,
+            ..QUOTAS
+        };
+        let of = |held| Counts {
+            held,
+            ..Counts::default()
+        };
+        assert!(super::decide(at(0), &of(9), quotas).is_ok());
+        let over = super::decide(at(0), &of(10), quotas).unwrap_err();
+        assert_eq!((over.what, over.retry_after), (Quota::Log, TRIMMED));
+    }
 
     #[test]
     fn the_hour_ends_by_the_clock() {
@@ -100,7 +160,7 @@ mod tests {
             events: 3,
         };
         let over = decide(at(start + 3599), Some(full), &[], QUOTAS).unwrap_err();
-        assert_eq!((over.of_user, over.retry_after), (false, 1));
+        assert_eq!((over.what, over.retry_after), (Quota::Key, 1));
         let over = decide(at(start), Some(full), &[], QUOTAS).unwrap_err();
         assert_eq!(over.retry_after, 3600);
         let next = decide(at(start + 3600), Some(full), &[], QUOTAS).unwrap();
@@ -116,7 +176,7 @@ mod tests {
         };
         assert!(decide(now, None, &[of(2), of(2)], QUOTAS).is_ok());
         let over = decide(now, None, &[of(3), of(2)], QUOTAS).unwrap_err();
-        assert!(over.of_user);
+        assert_eq!(over.what, Quota::User);
     }
 
     #[test]

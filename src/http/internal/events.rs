@@ -14,7 +14,7 @@ use crate::{
     domain::{
         error::{ErrorCode, FieldError},
         ids::{BroadcastId, EventId, UserId},
-        services::{Appended, BroadcastStarted, EventData, EventType, Segment},
+        services::{Appended, BroadcastStarted, EventData, EventType, Over, Quota, Segment},
     },
     http::{
         error::ApiError,
@@ -84,7 +84,7 @@ pub struct AcceptedBroadcast {
               (status = 403, description = "`scope_missing`", body = Problem),
               (status = 404, description = "`user_not_found`", body = Problem),
               (status = 422, description = "A field that cannot be taken, or `idempotency_key_reused`", body = Problem),
-              (status = 429, description = "`quota_exceeded`: `Retry-After` says when the hour is over", body = Problem)))]
+              (status = 429, description = "`quota_exceeded`: `Retry-After` says when there may be room", body = Problem)))]
 pub(super) async fn append(
     graph: Actors,
     service: Service<EventsAppend>,
@@ -112,14 +112,11 @@ pub(super) async fn append(
                 .insert_header((SYNC_SEQ, seq))
                 .json(StoredEvent { seq, id }))
         }
-        Appended::OverQuota {
-            of_user,
-            retry_after,
-        } => {
-            let (counted, whose) = if of_user {
-                ("over_user_quota", "user")
-            } else {
-                ("over_key_quota", "key")
+        Appended::OverQuota(Over { what, retry_after }) => {
+            let (counted, whose) = match what {
+                Quota::Key => ("over_key_quota", "key"),
+                Quota::User => ("over_user_quota", "user"),
+                Quota::Log => ("over_log_share", "log"),
             };
             metrics.event(counted);
             Err(ApiError::new(ErrorCode::QuotaExceeded)

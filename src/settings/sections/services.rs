@@ -9,6 +9,8 @@ pub struct Services {
     pub events_per_hour: u32,
     /// Events that all keys together may append to a user's log in an hour.
     pub user_events_per_hour: u32,
+    /// Percent of the events that a user's log keeps at most that may be other services'.
+    pub log_share_percent: u32,
 }
 
 impl Services {
@@ -20,6 +22,7 @@ impl Services {
                 200,
                 &(1..=1_000_000),
             ),
+            log_share_percent: from.number("services.log_share_percent", 50, &(1..=99)),
         }
     }
 }

@@ -36,6 +36,7 @@ pub(super) const TABLES: &[(&str, Part)] = &[
     ("idempotency_keys", Part::Rows),
     ("janitor_runs", Part::Rows),
     ("api_keys", Part::Rows),
+    ("service_shares", Part::Rows),
     ("broadcasts", Part::Rows),
     ("sms_codes", Part::Rows),
     ("revocations", Part::Rows),

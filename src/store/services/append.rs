@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::quota::{counts_find, counts_store};
+use super::quota::{counts_find, counts_store, shares_add};
 use crate::{
     domain::{
         idempotency::IdempotencyKey,
         ids::ApiKeyId,
-        services::{Appended, EventData, EventType, Over, Quotas, decide},
+        services::{Appended, EventData, EventType, Quotas, decide},
     },
     store::{
         Once, Store, StoreError, Tx, Written,
@@ -84,25 +84,18 @@ impl Command for ServiceAppend {
         let user = self.issued.user;
         let mut counts = counts_find(tx, &[user], self.key).await?;
         let found = counts.remove(&user).unwrap_or_default();
-        let count = match decide(self.issued.now, found.own, &found.others, self.quotas) {
+        let count = match decide(self.issued.now, &found, self.quotas) {
             Ok(count) => count,
-            Err(Over {
-                of_user,
-                retry_after,
-            }) => {
-                let over = Appended::OverQuota {
-                    of_user,
-                    retry_after,
-                };
-                return log.close(tx, over).await;
-            }
+            Err(over) => return log.close(tx, Appended::OverQuota(over)).await,
         };
+        let seq = log.next_seq();
         let stored = Appended::Stored {
-            seq: log.next_seq(),
+            seq,
             id: self.issued.event_id,
         };
         log.append_named(self.event_type.as_str(), self.data.to_value())?;
         counts_store(tx, self.key, &[(user, count)]).await?;
+        shares_add(tx, &[(user, seq)]).await?;
         log.close(tx, stored).await
     }
 }

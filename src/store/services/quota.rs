@@ -1,4 +1,5 @@
-//! What services appended to users' logs in the last hour. Read and written under the logs' locks.
+//! What services appended to users' logs: in the last hour, and of what the logs hold. Read and written
+//! under the logs' locks. What was trimmed of a log is deleted with it.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,7 @@ use sqlx::AssertSqlSafe;
 use crate::{
     domain::{
         ids::{ApiKeyId, UserId},
-        services::Count,
+        services::{Count, Counts},
     },
     store::{
         Tx,
@@ -17,14 +18,8 @@ use crate::{
     },
 };
 
-/// The counts of a user, as they concern one key.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    /// The key's own.
-    pub own: Option<Count>,
-    /// Those of all other keys.
-    pub others: Vec<Count>,
-}
+/// Places of a log that are counted together.
+const PIECE: i64 = 128;
 
 /// The counts of these users; one who has none is left out.
 pub(super) async fn counts_find(
@@ -33,6 +28,9 @@ pub(super) async fn counts_find(
     key: ApiKeyId,
 ) -> Result<HashMap<UserId, Counts>, Failed> {
     let mut all: HashMap<UserId, Counts> = HashMap::new();
+    for (user, held) in shares_find(tx, users).await? {
+        all.entry(user).or_default().held = held;
+    }
     for piece in pieces(users) {
         let sql = format!(
             "SELECT user_id, key_id, hour, events FROM service_quotas WHERE user_id IN ({})",
@@ -75,6 +73,47 @@ pub(super) async fn counts_store(
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for (user, count) in piece {
                 query = query.bind(*user).bind(key).bind(count.hour).bind(count.events);
+            }
+            query.execute(conn).await?;
+        });
+    }
+    Ok(())
+}
+
+/// How many events of services the logs of these users hold; one whose log holds none is left out.
+async fn shares_find(tx: &mut Tx<'_>, users: &[UserId]) -> Result<Vec<(UserId, i64)>, Failed> {
+    let mut all = Vec::new();
+    for piece in pieces(users) {
+        let sql = format!(
+            "SELECT user_id, CAST(sum(events) AS BIGINT) FROM service_shares
+             WHERE user_id IN ({}) GROUP BY user_id",
+            places(piece.len(), 1)
+        );
+        let found: Vec<(UserId, i64)> = on_tx!(tx, conn => {
+            let mut query = sqlx::query_as(AssertSqlSafe(sql));
+            for user in piece {
+                query = query.bind(*user);
+            }
+            query.fetch_all(conn).await?
+        });
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+/// Counts an event at each of these places, one a user, as a service's.
+pub(super) async fn shares_add(tx: &mut Tx<'_>, events: &[(UserId, i64)]) -> Result<(), Failed> {
+    for piece in pieces(events) {
+        let sql = format!(
+            "INSERT INTO service_shares (user_id, piece, events, last_seq) VALUES {}
+             ON CONFLICT (user_id, piece) DO UPDATE
+                 SET events = service_shares.events + 1, last_seq = excluded.last_seq",
+            rows(piece.len(), 4)
+        );
+        on_tx!(tx, conn => {
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for (user, seq) in piece {
+                query = query.bind(*user).bind(seq / PIECE).bind(1_i64).bind(*seq);
             }
             query.execute(conn).await?;
         });

@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
-use super::quota::{counts_find, counts_store};
+use super::quota::{counts_find, counts_store, shares_add};
 use crate::{
     domain::{
         identity::Platform,
@@ -214,6 +214,8 @@ impl Command for BroadcastStep {
         let (events, counts) = self.decide(tx, &found, &mut logs).await?;
         logs_append(tx, &logs, &events).await?;
         counts_store(tx, self.key, &counts).await?;
+        let places: Vec<_> = events.iter().map(|it| (it.user_id, it.seq)).collect();
+        shares_add(tx, &places).await?;
         let stepped = Stepped {
             skipped: (found.len() - events.len()) as u64,
             missing: (users.len() - found.len()) as u64,
@@ -246,7 +248,7 @@ impl BroadcastStep {
         let (mut events, mut counts) = (Vec::new(), Vec::new());
         for (n, user) in (0_u32..).zip(users) {
             let of_user = found.remove(user).unwrap_or_default();
-            let decided = decide(self.now, of_user.own, &of_user.others, self.quotas);
+            let decided = decide(self.now, &of_user, self.quotas);
             let (Ok(count), Some(log)) = (decided, logs.get_mut(user)) else {
                 continue;
             };

@@ -184,6 +184,9 @@ impl Command for Trim {
         let events = on_tx!(tx, conn => sqlx::query(
             "DELETE FROM sync_events WHERE user_id = $1 AND seq <= $2")
             .bind(self.user).bind(floor).execute(conn).await?.rows_affected());
+        on_tx!(tx, conn => sqlx::query(
+            "DELETE FROM service_shares WHERE user_id = $1 AND last_seq <= $2")
+            .bind(self.user).bind(floor).execute(conn).await?.rows_affected());
         on_tx!(tx, conn => sqlx::query("UPDATE user_logs SET floor_seq = $2 WHERE user_id = $1")
             .bind(self.user).bind(floor).execute(conn).await?.rows_affected());
         // A device that this step left behind lacks nothing any more.

@@ -120,6 +120,14 @@ const CASES: &[(C, &str)] = &[
         "UPDATE service_quotas SET events = 0",
     ),
     (
+        C::ServiceShare,
+        "INSERT INTO service_shares SELECT * FROM service_shares",
+    ),
+    (
+        C::ServiceShareEvents,
+        "UPDATE service_shares SET events = 0",
+    ),
+    (
         C::BroadcastId,
         "INSERT INTO broadcasts SELECT * FROM broadcasts",
     ),
@@ -146,6 +154,7 @@ const CASES: &[(C, &str)] = &[
     (C::ForeignKey, "UPDATE favorites SET user_id = $z"),
     (C::ForeignKey, "UPDATE service_quotas SET user_id = $z"),
     (C::ForeignKey, "UPDATE service_quotas SET key_id = $z"),
+    (C::ForeignKey, "UPDATE service_shares SET user_id = $z"),
     (C::ForeignKey, "UPDATE broadcasts SET key_id = $z"),
     (C::ForeignKey, "UPDATE plays SET user_id = $z"),
     (C::ForeignKey, "UPDATE players SET user_id = $z"),
@@ -179,6 +188,7 @@ const ROWS: &str = "
     INSERT INTO janitor_runs VALUES ('j', $now, $now, $now, NULL, '{}', NULL);
     INSERT INTO api_keys VALUES ($a, 'n', 'h', '[]', NULL, $now, NULL);
     INSERT INTO service_quotas VALUES ($a, $a, 1, 1);
+    INSERT INTO service_shares VALUES ($a, 0, 1, 1);
     INSERT INTO broadcasts VALUES ($a, $a, 'x', '{}', '{}', 'waiting', $a, $a, 0, 0, 0, NULL, $now,
         $now, NULL, NULL);";
 

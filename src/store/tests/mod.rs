@@ -17,6 +17,7 @@ mod postgres;
 mod retention;
 mod rotation;
 mod schema;
+mod services;
 mod snapshot;
 mod sync;
 
