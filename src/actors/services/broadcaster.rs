@@ -301,6 +301,23 @@ impl Broadcaster {
             async move { store.broadcasts_sweep(deadline, now).await },
             |it, swept, _| it.failures += u64::from(swept.is_err()),
         );
+        self.sweep_quotas(cx);
+    }
+
+    /// Step by step, with pauses, until nothing is left of hours that are over.
+    fn sweep_quotas(&mut self, cx: &mut Cx<'_, Self>) {
+        let (store, now) = (self.parts.store.clone(), cx.world.now());
+        let deadline = cx.world.instant() + Self::BUDGET;
+        cx.spawn(
+            async move { store.service_quotas_sweep(deadline, now).await },
+            |it, swept, cx| match swept {
+                Ok((_, true)) => {
+                    cx.after(Self::LOOK, Self::sweep_quotas);
+                }
+                Ok((_, false)) => {}
+                Err(_) => it.failures += 1,
+            },
+        );
     }
 }
 

@@ -1,22 +1,29 @@
 //! What services appended to users' logs: in the last hour, and of what the logs hold. Read and written
 //! under the logs' locks. What was trimmed of a log is deleted with it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
+use chrono::{DateTime, Utc};
 use sqlx::AssertSqlSafe;
 
 use crate::{
     domain::{
         ids::{ApiKeyId, UserId},
-        services::{Count, Counts},
+        services::{Count, Counts, hour_of},
     },
     store::{
-        Tx,
+        Store, StoreError, Tx,
+        command::Command,
         error::Failed,
         on_tx,
         sync::{pieces, places, rows},
     },
 };
+
+/// Hours for which a count is kept: clocks of nodes differ, if not by so much.
+const KEPT: i64 = 24;
+/// Counts that one sweep forgets.
+const SWEEP: i64 = 500;
 
 /// Places of a log that are counted together.
 const PIECE: i64 = 128;
@@ -119,4 +126,37 @@ pub(super) async fn shares_add(tx: &mut Tx<'_>, events: &[(UserId, i64)]) -> Res
         });
     }
     Ok(())
+}
+
+/// Deletes some counts of hours before this one.
+struct Sweep(i64);
+
+impl Command for Sweep {
+    const NAME: &'static str = "service_quotas_sweep";
+    type Out = u64;
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<u64, Failed> {
+        // The hour is looked at twice: a count that begins anew just now stays.
+        Ok(on_tx!(tx, conn => sqlx::query(
+            "DELETE FROM service_quotas WHERE hour < $1 AND (user_id, key_id) IN
+                 (SELECT user_id, key_id FROM service_quotas WHERE hour < $1
+                  ORDER BY hour LIMIT $2)")
+            .bind(self.0).bind(SWEEP).execute(conn).await?.rows_affected()))
+    }
+}
+
+impl Store {
+    /// Forgets some of the counts of hours that are long over; says how many, and whether there may be
+    /// more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn service_quotas_sweep(
+        &self,
+        deadline: Instant,
+        now: DateTime<Utc>,
+    ) -> Result<(u64, bool), StoreError> {
+        let swept = self.write(deadline, Sweep(hour_of(now) - KEPT)).await?;
+        Ok((swept, swept == SWEEP.unsigned_abs()))
+    }
 }

@@ -15,7 +15,7 @@ use crate::{
     store::{BroadcastPage, BroadcastStep, Issued, NewBroadcast, Once, ServiceAppend},
 };
 
-on_both!(shares, leases);
+on_both!(shares, counts_of_hours, leases);
 
 const QUOTAS: Quotas = Quotas {
     of_key: 1000,
@@ -151,6 +151,20 @@ async fn shares(bed: &Bed) {
     let stored = append(bed, key, user, hour(500)).await;
     assert!(matches!(stored, Appended::Stored { .. }), "{stored:?}");
     full(append(bed, key, other, hour(500)).await);
+}
+
+/// Counts of hours that are long over go, and no others.
+async fn counts_of_hours(bed: &Bed) {
+    let key = key(bed).await;
+    let hour = |n: i64| t(0) + TimeDelta::hours(n);
+    for n in [0, 1, 40] {
+        let user = bed.user().await.user.id;
+        append(bed, key, user, hour(n)).await;
+    }
+    let sweep = async |n| bed.store.service_quotas_sweep(bed.soon(), hour(n)).await;
+    assert_eq!(sweep(24).await, Ok((0, false)));
+    assert_eq!(sweep(41).await, Ok((2, false)));
+    assert_eq!(bed.count("SELECT count(*) FROM service_quotas").await, 1);
 }
 
 /// A lease is taken as it was seen, by one.
