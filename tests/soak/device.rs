@@ -1,7 +1,7 @@
 //! A device that does what docs/protocol.md asks of a client, through the balancer, and says where the
 //! server breaks what that page promises.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     library::{Library, Then, snapshot, text_of},
-    shared::{Backoff, STEPS, Shared, count},
+    shared::{Backoff, Shared, count},
     support::{Device, Incoming, Socket, client::try_send, dice::Dice, socket::Unopened},
 };
 
@@ -60,7 +60,6 @@ pub struct Client {
     /// The newest that was acknowledged on this connection.
     acked: u64,
     gave_up: Option<Instant>,
-    steps: VecDeque<String>,
     wakes_at: Instant,
 }
 
@@ -82,7 +81,6 @@ impl Client {
             durable: 0,
             acked: 0,
             gave_up: None,
-            steps: VecDeque::new(),
             wakes_at,
         }
     }
@@ -94,7 +92,8 @@ impl Client {
                 user_id, device_id, ..
             } = &self.device;
             let what = format!("{device_id} of user {user_id}: {what}");
-            self.shared.violated(&what, &self.steps);
+            let steps = self.shared.steps_of(user_id, device_id);
+            self.shared.violated(&what, &steps);
         }
         self
     }
@@ -122,11 +121,11 @@ impl Client {
         last.is_some_and(|last| self.last >= last)
     }
 
-    fn note(&mut self, what: &str) {
-        self.steps.push_back(format!("{} {what}", self.shared.at()));
-        if self.steps.len() > STEPS {
-            self.steps.pop_front();
-        }
+    fn note(&self, what: &str) {
+        let Device {
+            user_id, device_id, ..
+        } = &self.device;
+        self.shared.device_step(user_id, device_id, what);
     }
 
     fn tell(&self, awake: bool) {
@@ -502,6 +501,10 @@ pub fn behind(shared: &Shared, heads: &std::collections::HashMap<String, u64>) -
         *awake && heads.get(user).is_some_and(|head| last < head)
     });
     behind
-        .map(|((user, device), (last, _))| format!("{device} of {user} at {last}"))
+        .map(|((user, device), (last, _))| {
+            let steps = shared.steps_of(user, device);
+            let steps = Vec::from(steps).join("\n  ");
+            format!("\n{device} of user {user} is at {last}, after\n  {steps}")
+        })
         .collect()
 }

@@ -34,7 +34,7 @@ pub enum Fault {
     Narrow,
     /// Connections are forgotten on the way; new ones pass.
     Forgotten,
-    /// A node's next commit is cut off from its answer.
+    /// Some commits of a node are cut off from their answers, one after the other.
     CommitCut,
 }
 
@@ -56,6 +56,9 @@ const ALL: [Fault; 11] = [
     Forgotten,
     CommitCut,
 ];
+
+/// Commits that are cut at a time: some are of commands, others of cursors and beats.
+const COMMITS: u32 = 12;
 
 /// How often each happened, and the longest that the system took to recover after it, alone or with
 /// another.
@@ -155,9 +158,12 @@ impl Faults {
 
     async fn begin(&mut self, fault: Fault, system: &mut System) {
         let shared = system.shared.clone();
-        let node = self.dice.index(NODES);
+        // One at least is: a round has two faults at most.
+        let first = self.dice.index(NODES);
+        let in_turn = (0..NODES).map(|n| (first + n) % NODES);
+        let node = in_turn.into_iter().find(|it| system.alive[*it]);
+        let node = node.unwrap_or(first);
         match fault {
-            Kill | Term if !system.alive[node] => shared.step("(a node that is down already)"),
             Kill => {
                 shared.step(&format!("kill -9 of node {node}"));
                 system.dismiss(node);
@@ -184,13 +190,18 @@ impl Faults {
                 system.postgres.stop(how).await;
             }
             CommitCut => {
-                let cut = if self.dice.below(2) == 0 {
-                    Cut::Before
-                } else {
-                    Cut::After
-                };
-                shared.step(&format!("a commit of node {node} is cut: {cut:?}"));
-                system.ways[node][0].cut_next_commit(cut);
+                shared.step(&format!(
+                    "commits of node {node} are cut from their answers"
+                ));
+                for _ in 0..COMMITS {
+                    let cut = [Cut::Before, Cut::After][self.dice.index(2)];
+                    let way = &system.ways[node][0];
+                    way.cut_next_commit(cut);
+                    let until = Instant::now() + Duration::from_millis(400);
+                    while !way.has_cut() && Instant::now() < until {
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                }
             }
             WayCut | Silent | Slow | Narrow | Forgotten => {
                 let ways = self.some_ways();

@@ -58,6 +58,8 @@ const DEVICES: [usize; 4] = [3, 4, 5, 5];
 const WRITERS: usize = 3;
 /// When the faults are over and nobody writes any more, everybody has everything within this.
 const CAUGHT_UP: Duration = Duration::from_secs(30);
+/// How long everybody writes after Redis went for good.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 /// What writers have in hand when they are told to stop is tried for longer than faults last.
 const LAST_CALLS: Duration = Duration::from_secs(100);
 
@@ -133,6 +135,8 @@ async fn nothing_is_lost_and_everybody_agrees() {
     let mut faults = Faults::new(dice.roll());
     let run = faults.run(&mut system, until).await;
     shared.set_quiet(false);
+    system.without_redis();
+    tokio::time::sleep(LAST_WRITES).await;
     shared.settling.store(true, Ordering::SeqCst);
     shared.step("the last calls");
     let end = async {
@@ -153,8 +157,8 @@ async fn nothing_is_lost_and_everybody_agrees() {
         let begun = Instant::now();
         let all = timeout(CAUGHT_UP, futures_util::future::join_all(clients)).await;
         let Ok(all) = all else {
-            let behind = device::behind(&shared, &heads);
-            return Err(format!("not caught up within {CAUGHT_UP:?}: {behind:?}"));
+            let behind = device::behind(&shared, &heads).concat();
+            return Err(format!("not caught up within {CAUGHT_UP:?}: {behind}"));
         };
         let clients: Vec<Client> = all.into_iter().map(Result::unwrap).collect();
         if let Some(broken) = shared.broken() {
@@ -163,6 +167,9 @@ async fn nothing_is_lost_and_everybody_agrees() {
         let caught_up = begun.elapsed();
         shared.step(&format!("everybody has everything after {caught_up:.2?}"));
 
+        system.mend().await;
+        let took = system.recovered().await?;
+        shared.step(&format!("recovered in {took:.2?}"));
         let logs = check::logs(&system).await;
         check::whole(&logs, &heads)?;
         for client in &clients {
@@ -185,7 +192,10 @@ async fn nothing_is_lost_and_everybody_agrees() {
     let (clients, found, noted, events, caught_up) = match end {
         Ok(end) => end,
         Err(what) => {
-            let broken = shared.broken().unwrap_or(what);
+            let broken = shared.broken().unwrap_or_else(|| {
+                shared.violated(&what, &std::collections::VecDeque::new());
+                shared.broken().unwrap_or_default()
+            });
             panic!("the soak is broken, with FAULTS_SEED={seed} SOAK_SECONDS={seconds}:\n{broken}");
         }
     };

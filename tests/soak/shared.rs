@@ -85,6 +85,8 @@ pub struct Shared {
     names: Mutex<HashMap<String, usize>>,
     /// For each device: the last event applied, and whether it wants to be connected.
     pub progress: Mutex<BTreeMap<(String, String), (u64, bool)>>,
+    /// The last steps of each device.
+    device_steps: Mutex<BTreeMap<(String, String), VecDeque<String>>>,
     pub public: Balancer,
     pub internal: Balancer,
 }
@@ -101,6 +103,7 @@ impl Shared {
             heads: Mutex::default(),
             names: Mutex::default(),
             progress: Mutex::default(),
+            device_steps: Mutex::default(),
             public,
             internal,
         }
@@ -119,6 +122,23 @@ impl Shared {
         if steps.len() > STEPS {
             steps.pop_front();
         }
+    }
+
+    /// A step of a user's device.
+    pub fn device_step(&self, user: &str, device: &str, what: &str) {
+        let key = (user.to_owned(), device.to_owned());
+        let mut all = self.device_steps.lock().unwrap();
+        let steps = all.entry(key).or_default();
+        steps.push_back(format!("{} {what}", self.at()));
+        if steps.len() > STEPS {
+            steps.pop_front();
+        }
+    }
+
+    pub fn steps_of(&self, user: &str, device: &str) -> VecDeque<String> {
+        let key = (user.to_owned(), device.to_owned());
+        let all = self.device_steps.lock().unwrap();
+        all.get(&key).cloned().unwrap_or_default()
     }
 
     /// Something that may never be. The first one counts.

@@ -129,6 +129,14 @@ impl System {
         self.shared.internal.place(node, None);
     }
 
+    /// Redis is away for all nodes: what is written now crosses by their looks at the heads alone.
+    pub fn without_redis(&self) {
+        self.shared.step("no node reaches Redis");
+        for way in &self.ways {
+            way[1].set(Way::Gone);
+        }
+    }
+
     /// Ends every fault.
     pub async fn mend(&mut self) {
         for way in self.ways.iter().flatten() {
@@ -181,7 +189,10 @@ impl System {
                 return Ok(begun.elapsed());
             }
             if begun.elapsed() > RECOVERY {
-                return Err(format!("not recovered after {RECOVERY:?}: {lacking:?}"));
+                return Err(format!(
+                    "not recovered after {RECOVERY:?}: {}",
+                    lacking.join(" ")
+                ));
             }
             if self.shared.broken().is_some() {
                 return Ok(begun.elapsed());

@@ -398,7 +398,7 @@ impl Writer {
         if self.caller.dice.below(2) == 0 {
             let reply = self.changed(Method::POST, &path, &playlist, &body).await?;
             let mark = Mark::Changed("playlist.songs_moved", text_of(&playlist, "id"));
-            self.ledger.ask(mark, changed_fate(&reply));
+            self.ledger.ask(mark, changed_fate(&reply, &playlist));
             return Ok(());
         }
         let device = self.device.clone();
@@ -427,7 +427,7 @@ impl Writer {
         self.ledger.may("playlist.replaced");
         let reply = self.changed(Method::PUT, &path, &playlist, &body).await?;
         let mark = Mark::Changed("playlist.replaced", text_of(&playlist, "id"));
-        self.ledger.ask(mark, changed_fate(&reply));
+        self.ledger.ask(mark, changed_fate(&reply, &playlist));
         Ok(())
     }
 
@@ -477,15 +477,13 @@ pub fn fate(reply: &Reply) -> Fate {
     }
 }
 
-/// The same where the mark is the position, if the answer shows that this call changed something.
-fn changed_fate(reply: &Reply) -> Fate {
+/// The same where the mark is the position, if the answer shows that this call changed the playlist.
+fn changed_fate(reply: &Reply, before: &Value) -> Fate {
     match reply {
         Reply::Done {
             answer,
             by_this: true,
-        } if answer.body["version"].as_u64() == Some(answer.seq()) => {
-            Fate::Once(Some(answer.seq()))
-        }
+        } if answer.body["version"] != before["version"] => Fate::Once(Some(answer.seq())),
         _ => Fate::Perhaps,
     }
 }
