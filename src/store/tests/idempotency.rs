@@ -54,6 +54,7 @@ async fn a_services_key_is_for_one_of_two_users(bed: &Bed) {
             quotas: Quotas {
                 of_key: 1000,
                 of_user: 1000,
+                of_log: 1_000_000,
             },
             event_type: EventType::parse("shop.bought").unwrap(),
             data: serde_json::from_str::<EventData>("{}").unwrap(),
