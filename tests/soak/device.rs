@@ -393,6 +393,7 @@ impl Client {
         if self.last < head {
             return Err(format!("a snapshot at {}, behind {frame}", self.last));
         }
+        self.tell(true);
         self.acked = 0;
         Ok(match self.dice.below(3) {
             // Where the snapshot stands, which may be beyond what the session knows.

@@ -26,6 +26,9 @@ use crate::{
 /// has all that was stored when the fault ended.
 pub const RECOVERY: Duration = Duration::from_secs(30);
 
+/// After so long it is told what is lacking.
+const LONG: Duration = Duration::from_secs(8);
+
 pub struct System {
     pub nodes: Vec<Server>,
     /// Which nodes run, as far as this test is concerned.
@@ -171,10 +174,24 @@ impl System {
             .collect()
     }
 
+    /// The heads of all logs once they stand still: what a caller gave up may still be under way.
+    pub async fn last_heads(&self) -> HashMap<String, u64> {
+        let mut heads = self.heads().await;
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            let later = self.heads().await;
+            if later == heads {
+                return heads;
+            }
+            heads = later;
+        }
+    }
+
     /// Waits until everything is as it should be, and tells how long that took.
     pub async fn recovered(&self) -> Result<Duration, String> {
         let begun = Instant::now();
         let heads = self.heads().await;
+        let mut told = false;
         loop {
             let mut lacking = Vec::new();
             for (n, node) in self.nodes.iter().enumerate() {
@@ -196,6 +213,12 @@ impl System {
             }
             if self.shared.broken().is_some() {
                 return Ok(begun.elapsed());
+            }
+            if !told && begun.elapsed() > LONG {
+                told = true;
+                let lacking = lacking.join(" ");
+                self.shared
+                    .step(&format!("after {LONG:?} still lacking: {lacking}"));
             }
             sleep(Duration::from_millis(50)).await;
         }
