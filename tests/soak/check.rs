@@ -20,7 +20,7 @@ use crate::{
 pub struct Event {
     pub seq: u64,
     pub id: String,
-    pub event_type: String,
+    pub kind: String,
     pub data: Value,
     pub origin: Option<String>,
 }
@@ -42,7 +42,7 @@ pub async fn logs(system: &System) -> Logs {
         logs.entry(user.to_string()).or_default().push(Event {
             seq: u64::try_from(seq).unwrap(),
             id: id.to_string(),
-            event_type,
+            kind: event_type,
             data,
             origin,
         });
@@ -131,7 +131,7 @@ pub fn asked(ledgers: &[Ledger], logs: &Logs) -> Result<u64, String> {
                 // Another device may have done the same before.
                 (Mark::Activated(to), Some(seq)) => {
                     let event = &log[usize::try_from(seq - 1).unwrap()];
-                    event.event_type == "player.activated" && event.data["device_id"] == to.as_str()
+                    event.kind == "player.activated" && event.data["device_id"] == to.as_str()
                 }
                 (_, Some(seq)) => there == [seq],
                 (_, None) => there.len() == 1,
@@ -152,13 +152,13 @@ pub fn asked(ledgers: &[Ledger], logs: &Logs) -> Result<u64, String> {
             }
         }
         for event in &mine {
-            let known = ledger.at_most.contains_key(event.event_type.as_str());
+            let known = ledger.at_most.contains_key(event.kind.as_str());
             let others = [
                 "playlist.deleted",
                 "playlist.restored",
                 "playlist.songs_added",
             ];
-            if !known && !others.contains(&event.event_type.as_str()) {
+            if !known && !others.contains(&event.kind.as_str()) {
                 return misses(format!("nobody asked for {event:?}"));
             }
         }
@@ -171,9 +171,9 @@ fn favorites(ledger: &Ledger, mine: &[&Event]) -> Result<u64, String> {
     let mut found = 0;
     let mut there: BTreeMap<String, Vec<(&str, u64)>> = BTreeMap::new();
     for event in mine {
-        if event.event_type.starts_with("favorite.") {
+        if event.kind.starts_with("favorite.") {
             let steps = there.entry(text_of(&event.data, "target_id")).or_default();
-            steps.push((&event.event_type, event.seq));
+            steps.push((&event.kind, event.seq));
         }
     }
     there.retain(|target, _| !target.starts_with("shared-"));
@@ -213,7 +213,7 @@ impl Index {
         let mut index = Self::default();
         for Event {
             seq,
-            event_type,
+            kind: event_type,
             data,
             ..
         } in events
@@ -314,7 +314,7 @@ pub fn broadcast(told: Option<(u64, u64)>, logs: &Logs) -> Result<(), String> {
     };
     let mut there = 0;
     for (user, log) in logs {
-        let hello = log.iter().filter(|it| it.event_type == "soak.hello");
+        let hello = log.iter().filter(|it| it.kind == "soak.hello");
         match hello.count() {
             0 => {}
             1 => there += 1,

@@ -22,6 +22,10 @@ const LATE_ATTEMPT: Duration = Duration::from_mins(1);
 
 /// What a device does as it likes.
 #[derive(Debug, Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "habits are independent of each other"
+)]
 pub struct Habit {
     /// Acknowledges each event by its token, else the newest by its position when nothing waits.
     pub each: bool,
@@ -266,7 +270,7 @@ impl Client {
             match incoming {
                 Some(Incoming::Frame(frame)) => match frame["type"].as_str().unwrap() {
                     "event" => {
-                        at = self.place(&frame, at)?;
+                        at = Self::place(&frame, at)?;
                         self.take(&frame, (node, since)).await?;
                         if self.habit.each {
                             let ack = json!({"type": "ack", "ack_token": frame["ack_token"]});
@@ -325,7 +329,7 @@ impl Client {
     }
 
     /// Where the connection is with this event.
-    fn place(&self, frame: &Value, at: u64) -> Result<u64, Broken> {
+    fn place(frame: &Value, at: u64) -> Result<u64, Broken> {
         let seq = frame["seq"].as_u64().unwrap();
         if seq == at + 1 {
             return Ok(seq);

@@ -211,10 +211,10 @@ impl Faults {
                     Slow => Way::Slow(self.millis(5, 40)),
                     _ => Way::Narrow(20_000 + u32::try_from(self.dice.below(100_000)).unwrap()),
                 };
-                let named = |(node, store): &(usize, usize)| {
+                let label = |(node, store): &(usize, usize)| {
                     format!(" {node}-{}", ["PostgreSQL", "Redis"][*store])
                 };
-                let names: String = ways.iter().map(named).collect();
+                let names: String = ways.iter().map(label).collect();
                 if fault == Forgotten {
                     shared.step(&format!("connections are forgotten:{names}"));
                 } else {

@@ -97,11 +97,8 @@ impl Library {
         let misfit = |why: &str| Err(format!("{event_type} does not fit ({why}): {data}"));
         let (kind, change) = event_type.split_once('.').unwrap_or_default();
         match (kind, change) {
-            ("favorite", "removed") => {
-                if self.favorites.remove(&text_of(data, "id")).is_none() {
-                    return misfit("it is not there");
-                }
-            }
+            ("favorite", "removed") if self.favorites.remove(&text_of(data, "id")).is_some() => {}
+            ("favorite", "removed") => return misfit("it is not there"),
             ("favorite", _) => {
                 let mut favorite = data.clone();
                 favorite.as_object_mut().unwrap().remove("version");
@@ -113,7 +110,9 @@ impl Library {
                     "version": data["version"], "state": data["state"]});
             }
             ("playlist", change) => {
-                return self.apply_playlist(change, data).or_else(|e| misfit(e));
+                return self
+                    .apply_playlist(change, data)
+                    .map_err(|why| format!("{event_type} does not fit ({why}): {data}"));
             }
             // Of services.
             _ => {}

@@ -71,6 +71,10 @@ const HABITS: [Habit; 5] = [
     habit(true, false, false, true),
 ];
 
+#[expect(
+    clippy::fn_params_excessive_bools,
+    reason = "habits are independent of each other"
+)]
 const fn habit(each: bool, rest: bool, since: bool, sleepy: bool) -> Habit {
     Habit {
         each,
@@ -84,6 +88,10 @@ fn seconds() -> u64 {
     std::env::var("SOAK_SECONDS").map_or(60, |text| text.parse().expect("SOAK_SECONDS is a number"))
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "one run, told from its beginning to its end"
+)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_everybody_agrees() {
     let seed = Dice::seed("soak");
@@ -203,8 +211,7 @@ async fn nothing_is_lost_and_everybody_agrees() {
     let took = check::crossings(&clients, &timed);
     println!("\nsoak of {seconds} s, FAULTS_SEED={seed}");
     println!(
-        "{:>9} events in the logs, {found} changes and {noted} events of services looked for and found",
-        events
+        "{events:>9} events in the logs, {found} changes and {noted} events of services looked for and found"
     );
     for (name, value) in shared.counts.all() {
         println!("{value:>9} {}", name.replace('_', " "));

@@ -145,7 +145,8 @@ impl Shared {
     pub fn violated(&self, what: &str, own_steps: &VecDeque<String>) {
         let steps = self.steps.lock().unwrap().clone();
         let lines = |steps: &VecDeque<String>| -> String {
-            steps.iter().map(|it| format!("\n  {it}")).collect()
+            let lines = steps.iter().flat_map(|it| ["\n  ", it.as_str()]);
+            lines.collect()
         };
         let text = format!(
             "{} {what}\nthe last steps of the run:{}\nits own last steps:{}",

@@ -328,7 +328,7 @@ impl Writer {
         let Some((_, playlist)) = self.some(false).await else {
             return Ok(());
         };
-        if playlist["song_count"].as_u64().unwrap() as usize > SONGS {
+        if playlist["song_count"].as_u64().unwrap() > SONGS as u64 {
             return self.take_out(&playlist, 100).await;
         }
         let name = self.name("song");

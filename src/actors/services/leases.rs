@@ -48,11 +48,12 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::clock::{Clock as _, System};
 
     #[test]
     fn a_clock_that_was_ahead_keeps_nobody_waiting() {
         let now = Utc.timestamp_opt(1_000_000, 0).unwrap();
-        let (began, length) = (Instant::now(), TimeDelta::seconds(5));
+        let (began, length) = (System.instant(), TimeDelta::seconds(5));
         let after = |secs| began + Duration::from_secs(secs);
         let id = BroadcastId(Uuid::from_u128(1));
         let until = |secs| FreeBroadcast {
