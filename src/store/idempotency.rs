@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use chrono::{DateTime, Utc};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -74,14 +74,21 @@ where
                 return Ok(Once::Reused);
             }
             if !answer.is_null() {
-                let value = serde_json::from_value(answer);
-                let value = value.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
-                return log.close(tx, value).await.map(Once::Ran);
+                let answer = serde_json::from_value(answer);
+                let Remembered { seq, value } =
+                    answer.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
+                let mut written = log.close(tx, value).await?;
+                written.log.head_seq = seq;
+                return Ok(Once::Ran(written));
             }
         }
         let written = self.command.run(tx).await?;
         let answer = if written.value.is_final() {
-            serde_json::to_value(&written.value).map_err(|_| StoreError::Corrupt("an answer"))?
+            let answer = Remembered {
+                seq: written.log.head_seq,
+                value: &written.value,
+            };
+            serde_json::to_value(answer).map_err(|_| StoreError::Corrupt("an answer"))?
         } else {
             // What was asked is remembered all the same: something else is another call.
             serde_json::Value::Null
@@ -95,6 +102,13 @@ where
             written.committed_at = Some(at);
         }
     }
+}
+
+/// An answer, with the head of the log that was told with it.
+#[derive(Serialize, Deserialize)]
+struct Remembered<T> {
+    seq: i64,
+    value: T,
 }
 
 /// What was asked under the key, and the answer; null where it was none that lasts.
