@@ -104,10 +104,15 @@ pub fn asked(ledgers: &[Ledger], logs: &Logs) -> Result<u64, String> {
         let mut cleared = (0, 0);
         for it in &ledger.asked {
             let there = index.find(it);
+            if let (Mark::Cleared, Fate::Once(Some(seq))) = (&it.mark, it.fate)
+                && cleared_by_another(log, &ledger.device, seq)
+            {
+                continue;
+            }
             if matches!(it.mark, Mark::Cleared) {
                 match it.fate {
-                    Fate::Once(_) => cleared.0 += 1,
-                    Fate::Perhaps => cleared.1 += 1,
+                    Fate::Once(Some(_)) => cleared.0 += 1,
+                    Fate::Once(None) | Fate::Perhaps => cleared.1 += 1,
                     Fate::Never => {}
                 }
             }
@@ -164,6 +169,16 @@ pub fn asked(ledgers: &[Ledger], logs: &Logs) -> Result<u64, String> {
         }
     }
     Ok(found)
+}
+
+/// Whether another device had just cleared the history, later than this one by the clock: nothing was left
+/// to be cleared.
+fn cleared_by_another(log: &[Event], device: &str, seq: u64) -> bool {
+    let until = log.iter().rev().skip_while(|it| it.seq > seq);
+    let mut plays = until.filter(|it| matches!(&*it.kind, "history.added" | "history.cleared"));
+    plays.next().is_some_and(|it| {
+        it.kind == "history.cleared" && it.origin.as_ref().is_some_and(|it| it != device)
+    })
 }
 
 /// Favorites that only this writer touches, step by step.

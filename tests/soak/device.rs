@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep};
 use crate::{
     library::{Library, Then, snapshot, text_of},
     shared::{Backoff, Shared, count},
-    support::{Device, Incoming, Socket, client::try_send, dice::Dice, socket::Unopened},
+    support::{
+        Device, Incoming, Socket, client::try_send, dice::Dice, follower::Acks, socket::Unopened,
+    },
 };
 
 /// Nothing is heard for so long, and a ping asks whether anybody is there.
@@ -22,15 +24,8 @@ const LATE_ATTEMPT: Duration = Duration::from_mins(1);
 
 /// What a device does as it likes.
 #[derive(Debug, Clone, Copy)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "habits are independent of each other"
-)]
 pub struct Habit {
-    /// Acknowledges each event by its token, else the newest by its position when nothing waits.
-    pub each: bool,
-    /// The newest by REST, whose answer is durable.
-    pub rest: bool,
+    pub acks: Acks,
     /// Says where it is when it connects; else it relies on its cursor.
     pub since: bool,
     /// Is away for long, again and again; and loses what it has now and then.
@@ -270,9 +265,9 @@ impl Client {
             match incoming {
                 Some(Incoming::Frame(frame)) => match frame["type"].as_str().unwrap() {
                     "event" => {
-                        at = Self::place(&frame, at)?;
+                        at = place(&frame, at)?;
                         self.take(&frame, (node, since)).await?;
-                        if self.habit.each {
+                        if self.habit.acks == Acks::Each {
                             let ack = json!({"type": "ack", "ack_token": frame["ack_token"]});
                             if !socket.try_send(&ack).await {
                                 return Ok(());
@@ -326,15 +321,6 @@ impl Client {
             4001 if self.gave_up.is_some_and(late) => Ok(()),
             _ => Err(format!("closed {code}")),
         }
-    }
-
-    /// Where the connection is with this event.
-    fn place(frame: &Value, at: u64) -> Result<u64, Broken> {
-        let seq = frame["seq"].as_u64().unwrap();
-        if seq == at + 1 {
-            return Ok(seq);
-        }
-        Err(format!("wrong order: {seq} after {at}: {frame}"))
     }
 
     /// Applies an event, unless it was applied before.
@@ -411,7 +397,7 @@ impl Client {
     /// Acknowledges everything up to `seq`; says whether the connection took it.
     async fn ack(&mut self, socket: &mut Socket, seq: u64) -> Result<bool, Broken> {
         let body = json!({"up_to": seq, "epoch": self.epoch});
-        if self.habit.rest {
+        if self.habit.acks == Acks::Rest {
             let request = self
                 .device
                 .request(Method::POST, "/v1/me/changes/ack")
@@ -459,6 +445,15 @@ impl Client {
             backoff.wait().await;
         }
     }
+}
+
+/// Where a connection is after this event.
+fn place(frame: &Value, at: u64) -> Result<u64, Broken> {
+    let seq = frame["seq"].as_u64().unwrap();
+    if seq == at + 1 {
+        return Ok(seq);
+    }
+    Err(format!("wrong order: {seq} after {at}: {frame}"))
 }
 
 /// What a playlist is about, if it is there, and its entries.

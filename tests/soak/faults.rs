@@ -211,14 +211,14 @@ impl Faults {
                     Slow => Way::Slow(self.millis(5, 40)),
                     _ => Way::Narrow(20_000 + u32::try_from(self.dice.below(100_000)).unwrap()),
                 };
-                let label = |(node, store): &(usize, usize)| {
+                let name = |(node, store): &(usize, usize)| {
                     format!(" {node}-{}", ["PostgreSQL", "Redis"][*store])
                 };
-                let names: String = ways.iter().map(label).collect();
+                let all: String = ways.iter().map(name).collect();
                 if fault == Forgotten {
-                    shared.step(&format!("connections are forgotten:{names}"));
+                    shared.step(&format!("connections are forgotten:{all}"));
                 } else {
-                    shared.step(&format!("{way:?}:{names}"));
+                    shared.step(&format!("{way:?}:{all}"));
                 }
                 for (node, store) in ways {
                     match fault {

@@ -97,8 +97,10 @@ impl Library {
         let misfit = |why: &str| Err(format!("{event_type} does not fit ({why}): {data}"));
         let (kind, change) = event_type.split_once('.').unwrap_or_default();
         match (kind, change) {
-            ("favorite", "removed") if self.favorites.remove(&text_of(data, "id")).is_some() => {}
-            ("favorite", "removed") => return misfit("it is not there"),
+            ("favorite", "removed") => {
+                let gone = self.favorites.remove(&text_of(data, "id"));
+                return gone.map_or_else(|| misfit("it is not there"), |_| Ok(Then::Nothing));
+            }
             ("favorite", _) => {
                 let mut favorite = data.clone();
                 favorite.as_object_mut().unwrap().remove("version");
@@ -110,9 +112,7 @@ impl Library {
                     "version": data["version"], "state": data["state"]});
             }
             ("playlist", change) => {
-                return self
-                    .apply_playlist(change, data)
-                    .map_err(|why| format!("{event_type} does not fit ({why}): {data}"));
+                return self.apply_playlist(change, data).or_else(misfit);
             }
             // Of services.
             _ => {}

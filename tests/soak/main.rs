@@ -35,19 +35,25 @@ mod system;
 mod writer;
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use futures_util::future::join_all;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use balancer::Balancer;
-use call::Caller;
+use call::{Caller, Timed};
 use device::{Client, Habit};
 use faults::Faults;
 use ledger::Ledger;
+use service::{Notifier, Served};
 use shared::Shared;
-use support::{Api, Device, Service, dice::Dice, phone};
+use support::{Api, Device, Service, dice::Dice, follower::Acks, phone};
 use system::System;
 
 /// How many nodes there are.
@@ -64,21 +70,16 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 const LAST_CALLS: Duration = Duration::from_secs(100);
 
 const HABITS: [Habit; 5] = [
-    habit(true, false, true, false),
-    habit(false, false, false, false),
-    habit(false, false, true, true),
-    habit(false, true, false, false),
-    habit(true, false, false, true),
+    habit(Acks::Each, true, false),
+    habit(Acks::Newest, false, false),
+    habit(Acks::Newest, true, true),
+    habit(Acks::Rest, false, false),
+    habit(Acks::Each, false, true),
 ];
 
-#[expect(
-    clippy::fn_params_excessive_bools,
-    reason = "habits are independent of each other"
-)]
-const fn habit(each: bool, rest: bool, since: bool, sleepy: bool) -> Habit {
+const fn habit(acks: Acks, since: bool, sleepy: bool) -> Habit {
     Habit {
-        each,
-        rest,
+        acks,
         since,
         sleepy,
     }
@@ -88,83 +89,126 @@ fn seconds() -> u64 {
     std::env::var("SOAK_SECONDS").map_or(60, |text| text.parse().expect("SOAK_SECONDS is a number"))
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "one run, told from its beginning to its end"
-)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_everybody_agrees() {
     let seed = Dice::seed("soak");
     let seconds = seconds();
     let mut dice = Dice::new(seed);
-    let shared = Arc::new(Shared::new(
-        Balancer::start().await,
-        Balancer::start().await,
-    ));
-    let mut system = System::start(shared.clone()).await;
-    let users = users(&system).await;
-    let scopes = ["events:append", "events:broadcast"];
-    let service = Service::with(&system.nodes[0], &scopes).await;
-    shared.step(&format!(
-        "soak of {seconds} s: {NODES} nodes, {} users, {} devices",
-        users.len(),
-        users.iter().map(Vec::len).sum::<usize>()
-    ));
+    let mut run = Run::start(&mut dice, seconds).await;
+    let shared = run.system.shared.clone();
+    let timed = run.timed.clone();
     let health = tokio::spawn(system::watch_health(shared.clone()));
-
-    let mut clients = Vec::new();
-    let (mut writers, timed) = (Vec::new(), Arc::new(Mutex::new(Vec::new())));
-    for devices in &users {
-        let names: Vec<_> = devices.iter().map(|it| it.device_id.clone()).collect();
-        for (n, (device, habit)) in devices.iter().zip(HABITS).enumerate() {
-            let client = Client::new(device.clone(), habit, shared.clone(), dice.roll());
-            clients.push(tokio::spawn(client.live()));
-            if n < WRITERS {
-                let caller = Caller::new(
-                    &device.device_id,
-                    &device.user_id,
-                    shared.public.clone(),
-                    shared.clone(),
-                    dice.roll(),
-                    timed.clone(),
-                );
-                let writer = writer::Writer::new(device.clone(), names.clone(), caller);
-                writers.push(tokio::spawn(writer.write()));
-            }
-        }
-    }
-    // So many that the quotas are just enough.
-    let pace = Duration::from_secs((seconds / 18).max(3));
-    let ids: Vec<_> = users.iter().map(|it| it[0].user_id.clone()).collect();
-    let notifier = service::notifier(service, &shared, ids, dice.roll(), pace);
-    let serving = tokio::spawn(notifier.serve());
 
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut faults = Faults::new(dice.roll());
-    let run = faults.run(&mut system, until).await;
-    shared.set_quiet(false);
-    system.without_redis();
-    tokio::time::sleep(LAST_WRITES).await;
-    shared.settling.store(true, Ordering::SeqCst);
-    shared.step("the last calls");
-    let end = async {
-        run?;
-        let all = timeout(LAST_CALLS, futures_util::future::join_all(writers)).await;
+    let end = match faults.run(&mut run.system, until).await {
+        Ok(()) => run.end().await,
+        Err(what) => Err(what),
+    };
+    health.abort();
+    let ended = end.unwrap_or_else(|what| {
+        let broken = shared.broken().unwrap_or_else(|| {
+            shared.violated(&what, &VecDeque::new());
+            shared.broken().unwrap_or_default()
+        });
+        panic!("the soak is broken, with FAULTS_SEED={seed} SOAK_SECONDS={seconds}:\n{broken}");
+    });
+    println!("\nsoak of {seconds} s, FAULTS_SEED={seed}");
+    report(&shared, &ended, &faults, &timed.lock().unwrap());
+}
+
+/// Everything that is under way.
+struct Run {
+    system: System,
+    clients: Vec<JoinHandle<Client>>,
+    writers: Vec<JoinHandle<Ledger>>,
+    serving: JoinHandle<(Notifier, Served)>,
+    timed: Arc<Mutex<Vec<Timed>>>,
+}
+
+/// What there is to tell at the end.
+struct Ended {
+    clients: Vec<Client>,
+    /// Events in all logs, acknowledged changes that were looked for and found there, and events of services.
+    events: u64,
+    changes: u64,
+    notes: u64,
+    /// How long after the last write everybody had everything.
+    caught_up: Duration,
+}
+
+impl Run {
+    async fn start(dice: &mut Dice, seconds: u64) -> Self {
+        let shared = Arc::new(Shared::new(
+            Balancer::start().await,
+            Balancer::start().await,
+        ));
+        let system = System::start(shared.clone()).await;
+        let users = users(&system).await;
+        let scopes = ["events:append", "events:broadcast"];
+        let service = Service::with(&system.nodes[0], &scopes).await;
+        shared.step(&format!(
+            "soak of {seconds} s: {NODES} nodes, {} users, {} devices",
+            users.len(),
+            users.iter().map(Vec::len).sum::<usize>()
+        ));
+        let (mut clients, mut writers) = (Vec::new(), Vec::new());
+        let timed = Arc::new(Mutex::new(Vec::new()));
+        for devices in &users {
+            let names: Vec<_> = devices.iter().map(|it| it.device_id.clone()).collect();
+            for (n, (device, habit)) in devices.iter().zip(HABITS).enumerate() {
+                let client = Client::new(device.clone(), habit, shared.clone(), dice.roll());
+                clients.push(tokio::spawn(client.live()));
+                if n < WRITERS {
+                    let caller = Caller::new(
+                        &device.device_id,
+                        &device.user_id,
+                        shared.public.clone(),
+                        shared.clone(),
+                        dice.roll(),
+                        timed.clone(),
+                    );
+                    let writer = writer::Writer::new(device.clone(), names.clone(), caller);
+                    writers.push(tokio::spawn(writer.write()));
+                }
+            }
+        }
+        // So many that the quotas are just enough, and in a long run not quite.
+        let pace = Duration::from_secs((seconds / 18).max(3));
+        let ids: Vec<_> = users.iter().map(|it| it[0].user_id.clone()).collect();
+        let notifier = service::notifier(service, &shared, ids, dice.roll(), pace);
+        Self {
+            system,
+            clients,
+            writers,
+            serving: tokio::spawn(notifier.serve()),
+            timed,
+        }
+    }
+
+    /// The last writes, without Redis; then everything is compared.
+    async fn end(mut self) -> Result<Ended, String> {
+        let shared = self.system.shared.clone();
+        shared.set_quiet(false);
+        self.system.without_redis();
+        tokio::time::sleep(LAST_WRITES).await;
+        shared.settling.store(true, Ordering::SeqCst);
+        shared.step("the last calls");
+        let all = timeout(LAST_CALLS, join_all(self.writers)).await;
         let all = all.map_err(|_| "the writers do not come to an end")?;
         let ledgers: Vec<Ledger> = all.into_iter().map(Result::unwrap).collect();
-        let served = timeout(LAST_CALLS, serving).await;
+        let served = timeout(LAST_CALLS, self.serving).await;
         let served = served.map_err(|_| "the service does not come to an end")?;
         let (notifier, served) = served.unwrap();
         let reached = match &served.broadcast {
             Some(id) => Some(notifier.finished(id).await?),
             None => None,
         };
-        let heads = system.last_heads().await;
+        let heads = self.system.last_heads().await;
         shared.finish(heads.clone());
         shared.step("nothing more is written");
         let begun = Instant::now();
-        let all = timeout(CAUGHT_UP, futures_util::future::join_all(clients)).await;
-        let Ok(all) = all else {
+        let Ok(all) = timeout(CAUGHT_UP, join_all(self.clients)).await else {
             let behind = device::behind(&shared, &heads).concat();
             return Err(format!("not caught up within {CAUGHT_UP:?}: {behind}"));
         };
@@ -175,68 +219,62 @@ async fn nothing_is_lost_and_everybody_agrees() {
         let caught_up = begun.elapsed();
         shared.step(&format!("everybody has everything after {caught_up:.2?}"));
 
-        system.mend().await;
-        let took = system.recovered().await?;
+        self.system.mend().await;
+        let took = self.system.recovered().await?;
         shared.step(&format!("recovered in {took:.2?}"));
-        let logs = check::logs(&system).await;
+        let logs = check::logs(&self.system).await;
         check::whole(&logs, &heads)?;
         for client in &clients {
             check::applied(client, &logs)?;
         }
-        let found = check::asked(&ledgers, &logs)?;
-        let noted = check::services(&served.notes, &logs)?;
+        let changes = check::asked(&ledgers, &logs)?;
+        let notes = check::services(&served.notes, &logs)?;
         check::broadcast(reached, &logs)?;
-        check::equal(&clients, &system).await?;
-        Ok((
+        check::equal(&clients, &self.system).await?;
+        Ok(Ended {
             clients,
-            found,
-            noted,
-            heads.values().sum::<u64>(),
+            events: heads.values().sum(),
+            changes,
+            notes,
             caught_up,
-        ))
-    };
-    let end = end.await;
-    health.abort();
-    let (clients, found, noted, events, caught_up) = match end {
-        Ok(end) => end,
-        Err(what) => {
-            let broken = shared.broken().unwrap_or_else(|| {
-                shared.violated(&what, &std::collections::VecDeque::new());
-                shared.broken().unwrap_or_default()
-            });
-            panic!("the soak is broken, with FAULTS_SEED={seed} SOAK_SECONDS={seconds}:\n{broken}");
-        }
-    };
-    let timed = timed.lock().unwrap();
-    let took = check::crossings(&clients, &timed);
-    println!("\nsoak of {seconds} s, FAULTS_SEED={seed}");
-    println!(
-        "{events:>9} events in the logs, {found} changes and {noted} events of services looked for and found"
-    );
+        })
+    }
+}
+
+fn report(shared: &Shared, ended: &Ended, faults: &Faults, timed: &[Timed]) {
+    let Ended {
+        clients,
+        events,
+        changes,
+        notes,
+        caught_up,
+    } = ended;
+    println!("{events:>9} events in the logs");
+    println!("{changes:>9} acknowledged changes looked for in the logs, each there once");
+    println!("{notes:>9} events of a service, each there once");
     for (name, value) in shared.counts.all() {
         println!("{value:>9} {}", name.replace('_', " "));
     }
+    // Anything else has ended the run.
     println!("{:>9} lost\n{:>9} wrong order", 0, 0);
     for (fault, (count, longest)) in &faults.figures.of {
         println!("{count:>9} {fault:?}, recovered after {longest:.2?} at most");
     }
+    let longest = faults.figures.longest;
+    println!("longest recovery {longest:.2?}");
+    println!("everybody had everything {caught_up:.2?} after the last write, without Redis");
+    let took = check::crossings(clients, timed);
+    let at = |percent: usize| took.get(took.len() * percent / 100).copied();
     println!(
-        "longest recovery {:.2?}, everybody had everything {caught_up:.2?} after the last write",
-        faults.figures.longest
-    );
-    let at =
-        |percent: usize| took.get((took.len() * percent / 100).min(took.len().saturating_sub(1)));
-    println!(
-        "from a call to its event on another node, in quiet times: P50 {:?} ms, P99 {:?} ms, of {}",
-        at(50).copied().unwrap_or_default(),
-        at(99).copied().unwrap_or_default(),
+        "from a call to its event on another node, in quiet times: P50 {} ms, P99 {} ms, of {}",
+        at(50).unwrap_or_default(),
+        at(99).unwrap_or_default(),
         took.len()
     );
-    let counts = &shared.counts;
     for (what, count) in [
-        ("command was acknowledged", &counts.acknowledged),
-        ("event was delivered", &counts.delivered),
-        ("device came back", &counts.reconnects),
+        ("command was acknowledged", &shared.counts.acknowledged),
+        ("event was delivered", &shared.counts.delivered),
+        ("device came back", &shared.counts.reconnects),
     ] {
         assert!(count.load(Ordering::SeqCst) > 0, "no {what}");
     }
@@ -254,5 +292,5 @@ async fn users(system: &System) -> Vec<Vec<Device>> {
         }
         devices
     });
-    futures_util::future::join_all(users).await
+    join_all(users).await
 }

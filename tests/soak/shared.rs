@@ -144,9 +144,9 @@ impl Shared {
     /// Something that may never be. The first one counts.
     pub fn violated(&self, what: &str, own_steps: &VecDeque<String>) {
         let steps = self.steps.lock().unwrap().clone();
-        let lines = |steps: &VecDeque<String>| -> String {
-            let lines = steps.iter().flat_map(|it| ["\n  ", it.as_str()]);
-            lines.collect()
+        let lines = |steps: &VecDeque<String>| {
+            let steps = steps.iter().flat_map(|it| ["\n  ", it]);
+            steps.collect::<String>()
         };
         let text = format!(
             "{} {what}\nthe last steps of the run:{}\nits own last steps:{}",

@@ -19,7 +19,7 @@ use crate::{
 /// A pause between two commands, in milliseconds: at least, and up to so many more.
 const PAUSE: (u64, u64) = (10, 100);
 const PLAYLISTS: usize = 8;
-const SONGS: usize = 150;
+const SONGS: u64 = 150;
 
 /// See the module.
 pub struct Writer {
@@ -328,7 +328,7 @@ impl Writer {
         let Some((_, playlist)) = self.some(false).await else {
             return Ok(());
         };
-        if playlist["song_count"].as_u64().unwrap() > SONGS as u64 {
+        if playlist["song_count"].as_u64() > Some(SONGS) {
             return self.take_out(&playlist, 100).await;
         }
         let name = self.name("song");
