@@ -70,8 +70,9 @@ both_engines! {
         there.expect_error("not_active_player", "s").await;
         assert_eq!(player(&phone).await["active_device_id"], "phone");
         // What is so already is no event.
-        here.send(say("all", "player.transfer", &json!({"device_id": "phone"}))).await;
-        here.ping().await;
+        let request = phone.request(reqwest::Method::PUT, "/v1/me/player/device");
+        let again = crate::support::client::send(request.json(&json!({"device_id": "phone"}))).await;
+        assert_eq!(again.seq(), 2);
         assert_eq!(phone.head().await.0, 2);
     }
 

@@ -52,7 +52,7 @@ impl UserSession {
     /// While a song goes on, its place is stored so often.
     const SAVE_EVERY: Duration = Duration::from_secs(5);
     /// Handovers by signals a second.
-    const TRANSFERS: u32 = 5;
+    const TRANSFERS: u32 = 2;
     /// Signals that may wait for the player to be read.
     const MAX_WAITING: usize = 64;
 
