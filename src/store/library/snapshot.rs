@@ -116,7 +116,9 @@ impl Run {
             },
             Db::Postgres(pool) => match acquired(inner, deadline, pool.acquire()).await {
                 Ok(mut conn) => {
-                    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                    // Its reader may pause for longer than a command's transaction may.
+                    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+                        SET LOCAL idle_in_transaction_session_timeout = '60s'";
                     match conn.begin_with(begin).await {
                         Ok(tx) => self.read(Tx::Postgres(tx)).await,
                         Err(e) => Err(e.into()),

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A reader who takes less than so many bytes a second, after [`GRACE`], is given up too.
 const PACE: u64 = 1 << 20;
 const GRACE: Duration = Duration::from_secs(30);
+/// How long one that does not fit into memory waits for the place of such ones. It has an open
+/// transaction and stands in others' way by then.
+const SOON: Duration = Duration::from_secs(2);
 
 /// Some lines. Dropping them makes room for others.
 #[derive(Debug)]
@@ -60,8 +63,10 @@ pub(super) struct Batches {
     sent: u64,
     begun: Instant,
     room: Arc<Semaphore>,
-    place: Option<OwnedSemaphorePermit>,
+    place: OwnedSemaphorePermit,
     large: Arc<Semaphore>,
+    /// It has the place of those that do not fit into memory.
+    slow: bool,
     world: World,
     lines: mpsc::UnboundedSender<Batch>,
 }
@@ -94,8 +99,9 @@ impl Batches {
             sent: 0,
             begun: world.instant(),
             room: Arc::new(Semaphore::new(WAITING)),
-            place: Some(place),
+            place,
             large: Arc::clone(&places.large),
+            slow: false,
             world: world.clone(),
             lines,
         }
@@ -130,10 +136,13 @@ impl Batches {
         let due = self.begun + GRACE + Duration::from_secs(self.sent / PACE);
         let left = due.saturating_duration_since(now).min(PATIENCE);
         let wait = async {
-            if self.place.take().is_some() {
-                // From here on it goes at its reader's pace, and no longer in others' way.
-                let place = Arc::clone(&self.large).acquire_owned().await.ok()?;
-                self.place = Some(place);
+            if !self.slow {
+                // From here on it goes at its reader's pace. It leaves its place to others only
+                // when it has the other one: each open transaction keeps a connection.
+                let place = Arc::clone(&self.large).acquire_owned();
+                let place = timeout(SOON, place).await.ok()?.ok()?;
+                drop(std::mem::replace(&mut self.place, place));
+                self.slow = true;
             }
             let room = Arc::clone(&self.room).acquire_many_owned(units);
             tokio::select! {
