@@ -81,9 +81,7 @@ async fn redis_goes_and_comes(url: &str, gone: impl AsyncFn(), back: impl AsyncF
     assert_eq!(cluster.a.metric("redis_up").await, 0);
     assert_eq!(cluster.a.metric("limits_shared").await, 0);
     let took = crossings(&one, &mut there, 8).await;
-    // One may be held up by a machine that is busy with other tests.
-    assert!(took[6] < Duration::from_secs(1), "{took:?}");
-    assert!(took[7] < Duration::from_secs(2), "{took:?}");
+    assert!(took[7] < Duration::from_secs(1), "{took:?}");
     let away = "redis_hints_lost_total{kind=\"head\",reason=\"away\"}";
     within(BACK, "hints are lost", async || {
         cluster.a.metric(away).await > 0

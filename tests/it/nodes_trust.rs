@@ -45,10 +45,10 @@ async fn measured(cluster: &Cluster) -> (Vec<Duration>, Vec<Duration>) {
     (tokens, sockets)
 }
 
-/// Within a second; one may be held up by a machine that is busy with other tests.
+/// Each within a second.
 fn in_time(all: &[Duration]) {
-    assert!(all[ROUNDS - 2] < Duration::from_secs(1), "{all:?}");
-    assert!(all[ROUNDS - 1] < Duration::from_secs(2), "{all:?}");
+    let most = all.iter().max();
+    assert!(most < Some(&Duration::from_secs(1)), "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

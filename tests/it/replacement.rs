@@ -120,10 +120,10 @@ async fn replaced_in_time(settings: &[(&str, &str)]) -> Vec<Duration> {
     took
 }
 
-/// Within a second; one may be held up by a machine that is busy with other tests.
+/// Each within a second.
 fn in_time(took: &[Duration]) {
-    assert!(took[8] < Duration::from_secs(1), "{took:?}");
-    assert!(took[9] < Duration::from_secs(2), "{took:?}");
+    let most = took.iter().max();
+    assert!(most < Some(&Duration::from_secs(1)), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
+use crate::slow_store::Held;
 use crate::support::{
+    admin::{Admin, WITH_TOKEN},
     Cluster, Device, Server, Service, Socket, assert_shape, client::send, eventually, redis, rows,
     service::INTERNAL,
 };
@@ -108,6 +110,75 @@ both_engines! {
             let name = format!("service_events_total{{result=\"{result}\"}}");
             assert_eq!(server.metric(&name).await, count, "{result}");
         }
+    }
+
+    async fn what_is_of_services_is_no_more_than_their_share_of_a_log(engine) {
+        let settings = [
+            INTERNAL,
+            ("services.user_events_per_hour", "4"),
+            ("services.log_share_percent", "1"),
+            ("sync.retention_max_events", "200"),
+            ("sync.retention_min_events", "200"),
+            ("sync.retention_min_hours", "0"),
+            ("sync.trim_interval_ms", "20"),
+        ];
+        let server = Server::with(engine, &settings).await;
+        let service = Service::with(&server, APPEND).await;
+        let me = server.api().newcomer("mine").await;
+        clear_of_the_hour(20).await;
+        for _ in 0..2 {
+            service.append(&me, "a.b", json!({})).await.ok(201);
+        }
+        let over = service.append(&me, "a.b", json!({})).await;
+        let wait: u64 = over.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=3600).contains(&wait), "{wait}");
+        assert_eq!(over.problem(429, "quota_exceeded")["quota"], "log");
+        let broadcast = json!({"event_type": "a.c", "data": {}});
+        let news = Service::with(&server, &["events:broadcast"]).await;
+        let id = news.broadcast(&broadcast).await;
+        assert_eq!(news.finished(&id).await["skipped"], 1);
+        assert_eq!(server.metric("service_events_total{result=\"over_log_share\"}").await, 1);
+        // The user's own go on, and when those of services are trimmed, there is room again.
+        me.put("song", "x").await.ok(201);
+        rows::append(&server, &me, "x", 500, 500).await;
+        eventually("there is room", async || {
+            service.append(&me, "a.b", json!({})).await.status == 201
+        }).await;
+    }
+
+    async fn services_leave_most_places_of_a_session_to_its_user(engine) {
+        let settings = [INTERNAL, WITH_TOKEN, ("database.write_timeout_ms", "20000")];
+        let server = Server::with(engine, &settings).await;
+        let service = Service::with(&server, APPEND).await;
+        let me = server.api().newcomer("mine").await;
+        me.put("song", "a").await.ok(201);
+        let held = Held::take(&server, &me).await;
+        let mut asked = tokio::task::JoinSet::new();
+        for _ in 0..12 {
+            let (service, me) = (service.clone(), me.clone());
+            asked.spawn(async move { service.append(&me, "a.b", json!({})).await });
+        }
+        for _ in 0..4 {
+            let refused = asked.join_next().await.unwrap().unwrap();
+            assert!(refused.header("retry-after").is_some());
+            refused.problem(503, "overloaded");
+        }
+        let mine: Vec<_> = (0..20).map(|n| {
+            let me = me.clone();
+            tokio::spawn(async move { me.put("song", &format!("s{n}")).await.status })
+        }).collect();
+        let admin = Admin::of(&server);
+        eventually("all of them wait", async || {
+            admin.session(&me).await["in_progress"]["commands"] == 28
+        }).await;
+        held.release().await;
+        while let Some(stored) = asked.join_next().await {
+            stored.unwrap().ok(201);
+        }
+        for status in mine {
+            assert_eq!(status.await.unwrap(), 201);
+        }
+        assert_eq!(me.log().await.len(), 29);
     }
 
     async fn a_call_that_is_repeated_appends_once(engine) {

@@ -101,6 +101,28 @@ async fn a_stop_answers_what_is_in_hand_and_the_next_ask_starts_another() {
 }
 
 #[actix_rt::test]
+async fn an_ask_that_waits_for_a_life_that_never_comes_is_another_actors() {
+    let bench = Bench::new();
+    let (registry, seen) = registry(&bench);
+    let (end, ended) = oneshot::channel();
+    let mut in_hand = Box::pin(registry.ask(&1, held(ended), long()));
+    assert!(poll!(&mut in_hand).is_pending());
+    let handle = registry.find(&1).unwrap();
+    let mut restart = Box::pin(handle.halt(Halt::Restart, long()));
+    assert!(poll!(&mut restart).is_pending());
+    let mut waits = Box::pin(registry.ask(&1, which_life(), long()));
+    assert!(poll!(&mut waits).is_pending());
+    let mut stop = Box::pin(handle.halt(Halt::Stop, long()));
+    assert!(poll!(&mut stop).is_pending());
+    end.send(()).unwrap();
+    assert_eq!(in_hand.await, Ok(7));
+    stop.await;
+    assert_eq!(handle.life(), Life::Stopped);
+    assert_eq!(waits.await, Ok(2));
+    assert_eq!((seen.made(), seen.handled(), registry.len()), (2, 2, 1));
+}
+
+#[actix_rt::test]
 async fn an_end_that_takes_longer_is_said_to_be_under_way() {
     let bench = Bench::new();
     let (probe, _) = bench.start(PLACE, well);

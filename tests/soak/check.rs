@@ -111,8 +111,8 @@ pub fn asked(ledgers: &[Ledger], logs: &Logs) -> Result<u64, String> {
             }
             if matches!(it.mark, Mark::Cleared) {
                 match it.fate {
-                    Fate::Once(Some(_)) => cleared.0 += 1,
-                    Fate::Once(None) | Fate::Perhaps => cleared.1 += 1,
+                    Fate::Once(_) => cleared.0 += 1,
+                    Fate::Perhaps => cleared.1 += 1,
                     Fate::Never => {}
                 }
             }
@@ -132,7 +132,6 @@ pub fn asked(ledgers: &[Ledger], logs: &Logs) -> Result<u64, String> {
                 ));
             }
             let right = match (&it.mark, seq) {
-                (Mark::Cleared, None) => true,
                 // Another device may have done the same before.
                 (Mark::Activated(to), Some(seq)) => {
                     let event = &log[usize::try_from(seq - 1).unwrap()];

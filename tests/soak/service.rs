@@ -11,7 +11,7 @@ use crate::{
     ledger::{Asked, Mark},
     shared::{Shared, count},
     support::{Api, Service, client::try_send},
-    writer::fate,
+    writer::keyed_fate,
 };
 
 /// A broadcast goes on on whichever node is there.
@@ -70,7 +70,7 @@ impl Notifier {
             request.header("Idempotency-Key", &note)
         };
         let reply = self.caller.call(&note, Again::Yes, make).await?;
-        let fate = fate(&reply);
+        let fate = keyed_fate(&reply);
         let mark = Mark::Service(note);
         served.notes.push((user, Asked { mark, fate }));
         if matches!(reply, Reply::Done { .. }) {

@@ -246,7 +246,7 @@ impl Writer {
             request.header("Idempotency-Key", &key)
         };
         let reply = self.caller.call(&key, Again::Yes, make).await?;
-        let fate = fate(&reply);
+        let fate = keyed_fate(&reply);
         if fate != Fate::Never {
             self.ledger.may("history.cleared");
             self.plays.clear();
@@ -276,7 +276,7 @@ impl Writer {
             request.header("Idempotency-Key", &name)
         };
         let reply = self.caller.call(&name, Again::Yes, make).await?;
-        let fate = fate(&reply);
+        let fate = keyed_fate(&reply);
         self.ledger.may("playlist.created");
         self.ledger.ask(Mark::Named("playlist.created", name), fate);
         Ok(())
@@ -345,7 +345,7 @@ impl Writer {
             request.header("Idempotency-Key", &name)
         };
         let reply = self.caller.call(&name, Again::Yes, make).await?;
-        self.ledger.ask(Mark::Songs(songs), fate(&reply));
+        self.ledger.ask(Mark::Songs(songs), keyed_fate(&reply));
         Ok(())
     }
 
@@ -468,8 +468,17 @@ impl Writer {
     }
 }
 
-/// What must be in the log after such a reply to a command that can be done only once.
-pub fn fate(reply: &Reply) -> Fate {
+/// What must be in the log after such a reply to a command with an `Idempotency-Key`: also a repetition is
+/// told the position of the first.
+pub fn keyed_fate(reply: &Reply) -> Fate {
+    match reply {
+        Reply::Done { answer, .. } => Fate::Once(Some(answer.seq())),
+        other => fate(other),
+    }
+}
+
+/// The same where a repetition is not told what was of the first.
+fn fate(reply: &Reply) -> Fate {
     match reply {
         Reply::Done { answer, by_this } => Fate::Once(by_this.then(|| answer.seq())),
         Reply::Refused { maybe: false } | Reply::Nothing => Fate::Never,

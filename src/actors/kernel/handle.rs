@@ -109,7 +109,7 @@ impl<A: Unit> Handle<A> {
         A: Serve<M>,
     {
         let permit = self.enter(M::CLASS)?;
-        self.deliver(permit, msg, deadline).await
+        Ok(self.deliver(permit, msg, deadline).await?)
     }
 
     pub(super) fn enter(&self, class: Class) -> Result<Permit, Refusal> {
@@ -125,7 +125,7 @@ impl<A: Unit> Handle<A> {
         permit: Permit,
         msg: M,
         deadline: Deadline,
-    ) -> Result<M::Reply, CallError>
+    ) -> Result<M::Reply, Missed<M>>
     where
         A: Serve<M>,
     {
@@ -144,7 +144,7 @@ impl<A: Unit> Handle<A> {
         let handed = hand_over(&self.0.state.borrow(), envelope, &self.0.world);
         match handed {
             Ok(()) => {}
-            Err(Undelivered::Never(e)) => return Err(e),
+            Err(Undelivered::Never(missed)) => return Err(missed),
             // On the heap, so that no ask has to have room for what is rare.
             Err(Undelivered::NotNow(back)) => {
                 Box::pin(self.hand_over_later(back, deadline)).await?;
@@ -153,9 +153,9 @@ impl<A: Unit> Handle<A> {
         match timeout_at(deadline.into(), answered).await {
             Ok(Ok(reply)) => Ok(reply),
             // Dropped unanswered: the actor ended, or found that the deadline had passed.
-            Ok(Err(_)) if self.0.world.instant() >= deadline => Err(CallError::Timeout),
-            Ok(Err(_)) => Err(CallError::Gone),
-            Err(Elapsed { .. }) => Err(CallError::Timeout),
+            Ok(Err(_)) if self.0.world.instant() >= deadline => Err(CallError::Timeout.into()),
+            Ok(Err(_)) => Err(CallError::Gone.into()),
+            Err(Elapsed { .. }) => Err(CallError::Timeout.into()),
         }
     }
 
@@ -164,7 +164,7 @@ impl<A: Unit> Handle<A> {
         &self,
         mut envelope: Envelope<M>,
         deadline: Deadline,
-    ) -> Result<(), CallError>
+    ) -> Result<(), Missed<M>>
     where
         A: Serve<M>,
     {
@@ -172,13 +172,13 @@ impl<A: Unit> Handle<A> {
         loop {
             envelope = match hand_over(&state.borrow_and_update(), envelope, &self.0.world) {
                 Ok(()) => return Ok(()),
-                Err(Undelivered::Never(e)) => return Err(e),
+                Err(Undelivered::Never(missed)) => return Err(missed),
                 Err(Undelivered::NotNow(envelope)) => envelope,
             };
             match timeout_at(deadline.into(), state.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(CallError::Gone),
-                Err(_) => return Err(CallError::Timeout),
+                Ok(Err(_)) => return Err(Missed::Ended(Box::new(envelope.msg))),
+                Err(_) => return Err(CallError::Timeout.into()),
             }
         }
     }
@@ -253,9 +253,33 @@ impl<A: Unit> Handle<A> {
     }
 }
 
+/// Why a message was not answered.
+pub(super) enum Missed<M> {
+    /// The actor ended before the message was handed over: another one may take it. On the heap, so
+    /// that no ask has to have room for what is rare.
+    Ended(Box<M>),
+    /// All else.
+    Failed(CallError),
+}
+
+impl<M> From<CallError> for Missed<M> {
+    fn from(e: CallError) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl<M> From<Missed<M>> for CallError {
+    fn from(missed: Missed<M>) -> Self {
+        match missed {
+            Missed::Ended(_) => Self::Gone,
+            Missed::Failed(e) => e,
+        }
+    }
+}
+
 enum Undelivered<M: Ask> {
     NotNow(Envelope<M>),
-    Never(CallError),
+    Never(Missed<M>),
 }
 
 fn hand_over<A: Serve<M>, M: Ask>(
@@ -266,9 +290,10 @@ fn hand_over<A: Serve<M>, M: Ask>(
     match (state.life, &state.addr) {
         (Life::Quarantined(until), _) => {
             let retry_after = until.saturating_duration_since(world.instant());
-            Err(Undelivered::Never(CallError::Quarantined { retry_after }))
+            let quarantined = CallError::Quarantined { retry_after };
+            Err(Undelivered::Never(quarantined.into()))
         }
-        (Life::Stopped, _) => Err(Undelivered::Never(CallError::Gone)),
+        (Life::Stopped, _) => Err(Undelivered::Never(Missed::Ended(Box::new(envelope.msg)))),
         // The next life answers.
         (Life::Restarting, _) if matches!(envelope.way, Way::Asked(_)) => {
             Err(Undelivered::NotNow(envelope))

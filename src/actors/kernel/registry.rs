@@ -12,7 +12,7 @@ use super::{
     Ask, Class, Deadline,
     admission::{Permit, Refusal},
     envelope::{Serve, Unit},
-    handle::{CallError, Handle, Life},
+    handle::{CallError, Handle, Life, Missed},
     kinds::Totals,
     supervise::{Kernel, Place},
 };
@@ -74,8 +74,8 @@ where
     where
         A: Serve<M>,
     {
-        let (handle, permit) = self.enter(key, M::CLASS, deadline).await?;
-        handle.deliver(permit, msg, deadline).await
+        let (_, reply) = self.ask_and_tell(key, msg, deadline).await?;
+        Ok(reply)
     }
 
     /// Like [`Self::ask`]; tells also which actor answered.
@@ -85,15 +85,21 @@ where
     pub async fn ask_and_tell<M: Ask>(
         &self,
         key: &K,
-        msg: M,
+        mut msg: M,
         deadline: Deadline,
     ) -> Result<(Handle<A>, M::Reply), CallError>
     where
         A: Serve<M>,
     {
-        let (handle, permit) = self.enter(key, M::CLASS, deadline).await?;
-        let reply = handle.deliver(permit, msg, deadline).await?;
-        Ok((handle, reply))
+        loop {
+            let (handle, permit) = self.enter(key, M::CLASS, deadline).await?;
+            match handle.deliver(permit, msg, deadline).await {
+                Ok(reply) => return Ok((handle, reply)),
+                // It waited for a life that did not come: its gate is closed, and another is started.
+                Err(Missed::Ended(back)) => msg = *back,
+                Err(Missed::Failed(e)) => return Err(e),
+            }
+        }
     }
 
     async fn enter(

@@ -83,6 +83,14 @@ impl Fifo {
         self.waiting.len()
     }
 
+    /// How many turns `what` has and waits for.
+    pub(super) fn wanted(&self, what: &'static str) -> usize {
+        let waiting = self.waiting.iter().filter(|(grant, _)| !grant.is_closed());
+        let waiting = waiting.map(|(_, wanted)| wanted);
+        let held = self.held.as_deref().map(|held| &held.wanted);
+        waiting.chain(held).filter(|it| it.what == what).count()
+    }
+
     /// Whether nobody has a turn or waits for one.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_none()
@@ -112,7 +120,9 @@ mod tests {
         assert_eq!(fifo.held().unwrap().wanted.what, "a");
         assert_eq!(fifo.first_waiting().unwrap().what, "b");
         assert_eq!(fifo.waiting(), 2);
+        assert_eq!(["a", "b", "d"].map(|what| fifo.wanted(what)), [1, 1, 0]);
         drop(b);
+        assert_eq!(fifo.wanted("b"), 0);
         assert_eq!(fifo.done(later(1)).unwrap().wanted.what, "a");
         assert!(c.try_recv().is_ok());
         let had = fifo.done(later(3)).unwrap();

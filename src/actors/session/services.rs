@@ -17,6 +17,10 @@ use crate::{
     store::{Issued, Once, ServiceAppend, Written},
 };
 
+/// Events of services that may have or await their turn at once: of a session's places for commands, so
+/// many that most are left to the user, however much services ask.
+const AT_ONCE: usize = 8;
+
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
 
 /// Append an event of another service. None: its idempotency key was used for something else.
@@ -71,6 +75,9 @@ asks! {
 
 impl Serve<AppendEvent> for UserSession {
     fn serve(&mut self, it: AppendEvent, cx: &mut Cx<'_, Self>) -> Answer<Option<Done<Appended>>> {
+        if self.turns.wanted(cx.message) >= AT_ONCE {
+            return Reply::Now(Err(Failure::Overloaded));
+        }
         let event_id = match cx.world.uuid() {
             Ok(id) => EventId(id),
             Err(e) => return Reply::Now(Err(e.into())),
