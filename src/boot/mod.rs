@@ -15,6 +15,7 @@ mod files;
 mod graph;
 mod listener;
 mod listeners;
+mod patience;
 mod samples;
 mod tls;
 mod unclean;
@@ -54,6 +55,7 @@ use crate::{
     telemetry::metrics::Metrics,
 };
 use files::Files;
+use patience::patiently;
 use tls::Tls;
 use unclean::Unclean;
 
@@ -215,15 +217,16 @@ async fn master_key(
     settings: &Settings,
     world: &World,
     store: &Store,
-) -> Result<MasterKey, KeysError> {
+) -> Result<MasterKey, BootError> {
     match &settings.keys.master_key {
-        settings::MasterKey::Given(key) => MasterKey::from_base64(key.expose()),
-        settings::MasterKey::DataFolder(path) if path.exists() => MasterKey::from_file(path),
+        settings::MasterKey::Given(key) => Ok(MasterKey::from_base64(key.expose())?),
+        settings::MasterKey::DataFolder(path) if path.exists() => Ok(MasterKey::from_file(path)?),
         settings::MasterKey::DataFolder(path) => {
-            if store.keys_exist(world.instant() + START_BUDGET).await? {
-                return Err(KeysError::NoMasterKey(path.clone()));
+            let exist = async |by| Ok(store.keys_exist(by).await?);
+            if patiently(world, exist).await? {
+                return Err(KeysError::NoMasterKey(path.clone()).into());
             }
-            MasterKey::create_file(path, world)
+            Ok(MasterKey::create_file(path, world)?)
         }
     }
 }
@@ -271,12 +274,11 @@ async fn serve_store(
     runtime: &tokio::runtime::Handle,
 ) -> Result<(), BootError> {
     let master = master_key(settings, world, store).await?;
-    let secrets = Arc::new(
-        store
-            .secrets_load(world.instant() + START_BUDGET, &master)
-            .await?
-            .with_access_life(graph::seconds(settings.auth.access_token_secs)),
-    );
+    let load = async |by| Ok(store.secrets_load(by, &master).await?);
+    let secrets = patiently(world, load)
+        .await?
+        .with_access_life(graph::seconds(settings.auth.access_token_secs));
+    let secrets = Arc::new(secrets);
     let tls = Tls::open(&settings.server, world, metrics, runtime).await?;
     let graph = graph::start(settings, world, metrics, store, secrets, runtime).await?;
     let mut terminate = signal(SignalKind::terminate()).map_err(io_error("cannot hear SIGTERM"))?;
@@ -309,8 +311,6 @@ async fn serve_store(
     stopped
 }
 
-/// How long the first reads of a start may take.
-const START_BUDGET: Duration = Duration::from_secs(10);
 /// How long the last cursors may take on their way to the store, after the drain's own time.
 const FLUSH_BUDGET: Duration = Duration::from_secs(5);
 /// Says where the server that holds the data folder listens.

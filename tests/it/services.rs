@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use crate::slow_store::Held;
 use crate::support::{
+    Cluster, Device, Server, Service, Socket,
     admin::{Admin, WITH_TOKEN},
-    Cluster, Device, Server, Service, Socket, assert_shape, client::send, eventually, redis, rows,
+    assert_shape,
+    client::send,
+    eventually, redis, rows,
     service::INTERNAL,
 };
 

@@ -12,7 +12,7 @@ use super::{
     configs::{login_config, quotas, retention},
     sms_log,
 };
-use crate::boot::{BootError, START_BUDGET, samples};
+use crate::boot::{BootError, patience::patiently, samples};
 use crate::{
     actors::{
         identity::{LoginDesks, LoginParts, Pulse, RevocationKeeper, RevocationParts},
@@ -77,7 +77,8 @@ pub(super) async fn join(world: &World, store: &Store) -> Result<Arc<Nodes>, Boo
     let nodes = Nodes::new(id, node_name(id), now);
     let own = nodes.own_row(now, 1, [0; 3]);
     let rows = if store.engine() == Engine::Postgres {
-        store.node_beat(world.instant() + START_BUDGET, own).await?
+        let beat = async |by| Ok(store.node_beat(by, own.clone()).await?);
+        patiently(world, beat).await?
     } else {
         vec![own]
     };
@@ -99,9 +100,9 @@ pub(super) async fn revocations(
     world: &World,
     since: DateTime<Utc>,
 ) -> Result<Arc<RevocationSet>, BootError> {
-    let soon = world.instant() + START_BUDGET;
     let revocations = Arc::<RevocationSet>::default();
-    for it in store.revocations_since(soon, since).await? {
+    let read = async |by| Ok(store.revocations_since(by, since).await?);
+    for it in patiently(world, read).await? {
         revocations.add(&it);
     }
     Ok(revocations)
@@ -267,8 +268,9 @@ pub(super) async fn start_services(
     let keys = Arc::<KeyRing>::default();
     let serves = settings.server.internal_listen.is_some();
     if serves {
-        let as_of = world.instant();
-        keys.publish(parts.store.api_key_list(as_of + START_BUDGET).await?, as_of);
+        let read = async |by| Ok((world.instant(), parts.store.api_key_list(by).await?));
+        let (as_of, all) = patiently(world, read).await?;
+        keys.publish(all, as_of);
     }
     let keeper = {
         let (store, keys) = (parts.store.clone(), Arc::clone(&keys));
