@@ -2,10 +2,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::support::{
-    Got, Raw, Server, Socket,
+    Got, Raw, Server, Socket, eventually,
     raw::{CLOSE, NO_LIMITS, TEXT, frame, shout},
 };
 
@@ -105,7 +105,10 @@ async fn a_server_without_sockets_stops_at_once() {
     assert_eq!(gone.next().await, Got::Close(None));
     gone.expect_end().await;
     drop(gone);
-    sleep(Duration::from_millis(50)).await;
+    eventually("it is gone", async || {
+        server.metric("sockets_open").await == 0
+    })
+    .await;
     let began = Instant::now();
     server.stop().await;
     assert!(began.elapsed() < Duration::from_secs(3));
