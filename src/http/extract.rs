@@ -12,10 +12,15 @@ use actix_web::{FromRequest, HttpRequest, dev::Payload, http::header, web};
 
 use super::{error::ApiError, limit::Limits};
 use crate::{
-    actors::{Failure, Graph, kernel::CallError, kernel::Deadline},
+    actors::{
+        Failure, Graph,
+        kernel::{Ask, CallError, Deadline, Serve},
+        session::UserSession,
+    },
     domain::{
         error::ErrorCode,
         identity::{Caller, TokenError, VerifiedTokens},
+        ids::UserId,
     },
 };
 
@@ -33,6 +38,15 @@ const BUDGET: std::time::Duration = std::time::Duration::from_secs(10);
 /// When a request that begins now gives up waiting.
 pub(super) fn deadline(graph: &Graph) -> Deadline {
     graph.world.instant() + BUDGET
+}
+
+/// What the session of `user` answers.
+pub(super) async fn ask_session<M, T>(graph: &Graph, user: &UserId, msg: M) -> Result<T, ApiError>
+where
+    M: Ask<Reply = Result<T, Failure>>,
+    UserSession: Serve<M>,
+{
+    Ok(graph.sessions.ask(user, msg, deadline(graph)).await??)
 }
 
 /// A caller with a good access token, within their rate.

@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     error::ApiError,
     etag,
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session},
     headers::SYNC_SEQ,
     idempotency::{self, Repeatable},
     json::{Path, Query},
@@ -81,10 +81,7 @@ pub(super) async fn add(
         value: results,
         seq,
         ..
-    } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    } = ask_session(&graph, &caller.user, ask).await?;
     Ok(HttpResponse::Ok()
         .insert_header((SYNC_SEQ, seq))
         .json(PlayResults { results }))
@@ -108,10 +105,7 @@ pub(super) async fn list(
         limit: limit + 1,
         before,
     };
-    let mut items = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let mut items = ask_session(&graph, &caller.user, ask).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next_cursor = items
@@ -149,10 +143,7 @@ pub(super) async fn remove(
     };
     let Done {
         value: known, seq, ..
-    } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    } = ask_session(&graph, &caller.user, ask).await?;
     if known {
         Ok(HttpResponse::NoContent()
             .insert_header((SYNC_SEQ, seq))
@@ -177,10 +168,7 @@ pub(super) async fn clear(
         origin: caller.device_id.clone(),
         key: idempotency::of_call(&req)?,
     };
-    let done = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let done = ask_session(&graph, &caller.user, ask).await?;
     Ok(HttpResponse::NoContent()
         .insert_header((SYNC_SEQ, done.seq))
         .finish())

@@ -11,7 +11,7 @@ use super::{
     client::ClientAddress,
     error::{self, ApiError},
     etag,
-    extract::{Actors, Authed, deadline, refuse_when_draining},
+    extract::{Actors, Authed, ask_session, deadline, refuse_when_draining},
     idempotency,
     json::{Json, Path},
     openapi::Problem,
@@ -255,11 +255,7 @@ async fn exchange(
         retry_key_hash: retry_key.map(Secrets::sha256),
     };
     let ask = Rotate { token, presented };
-    match graph
-        .sessions
-        .ask(&token.user, ask, deadline(graph))
-        .await??
-    {
+    match ask_session(graph, &token.user, ask).await? {
         RotateReply::Opened(opened) => {
             Ok(HttpResponse::Ok().json(view(*opened, graph.world.now())))
         }
@@ -275,30 +271,15 @@ pub(super) async fn log_out(
     graph: Actors,
     Authed(caller): Authed,
 ) -> Result<HttpResponse, ApiError> {
-    remove(&graph, &caller.user, caller.device).await?;
+    ask_session(&graph, &caller.user, RemoveDevice(caller.device)).await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-async fn remove(
-    graph: &Graph,
-    user: &crate::domain::ids::UserId,
-    device: DeviceId,
-) -> Result<bool, ApiError> {
-    Ok(graph
-        .sessions
-        .ask(user, RemoveDevice(device), deadline(graph))
-        .await??)
 }
 
 /// Who is calling.
 #[utoipa::path(get, path = "/v1/me", tag = "me", security(("bearer" = [])),
     responses((status = 200, description = "The user", body = User)))]
 pub(super) async fn me(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
-    match graph
-        .sessions
-        .ask(&caller.user, Profile, deadline(&graph))
-        .await??
-    {
+    match ask_session(&graph, &caller.user, Profile).await? {
         Some(user) => Ok(HttpResponse::Ok().json(user)),
         None => Err(ErrorCode::TokenRevoked.into()),
     }
@@ -313,10 +294,7 @@ pub(super) async fn devices(
     graph: Actors,
     Authed(caller): Authed,
 ) -> Result<HttpResponse, ApiError> {
-    let devices = graph
-        .sessions
-        .ask(&caller.user, ListDevices, deadline(&graph))
-        .await??;
+    let devices = ask_session(&graph, &caller.user, ListDevices).await?;
     let items = devices
         .into_iter()
         .map(|device| DeviceView {
@@ -344,7 +322,7 @@ pub(super) async fn remove_device(
     Authed(caller): Authed,
     Path(path): Path<DevicePath>,
 ) -> Result<HttpResponse, ApiError> {
-    if remove(&graph, &caller.user, path.id).await? {
+    if ask_session(&graph, &caller.user, RemoveDevice(path.id)).await? {
         Ok(HttpResponse::NoContent().finish())
     } else {
         Err(ErrorCode::DeviceNotFound.into())

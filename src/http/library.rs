@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     error::ApiError,
     etag,
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session},
     headers::SYNC_SEQ,
     json::{Path, Query},
     openapi::Problem,
@@ -62,10 +62,7 @@ pub(super) async fn put(
         value: (favorite, added),
         seq,
         ..
-    } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    } = ask_session(&graph, &caller.user, ask).await?;
     let mut answer = if added {
         HttpResponse::Created()
     } else {
@@ -90,10 +87,7 @@ pub(super) async fn remove(
     };
     let Done {
         value: known, seq, ..
-    } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    } = ask_session(&graph, &caller.user, ask).await?;
     if known {
         Ok(HttpResponse::NoContent()
             .insert_header((SYNC_SEQ, seq))
@@ -117,10 +111,7 @@ pub(super) async fn restore(
         key,
         origin: caller.device_id.clone(),
     };
-    let Done { value, seq, .. } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
     let favorite = value.ok_or(ErrorCode::FavoriteNotFound)?;
     Ok(HttpResponse::Ok()
         .insert_header((SYNC_SEQ, seq))
@@ -146,10 +137,7 @@ pub(super) async fn list(
         limit: limit + 1,
         before,
     };
-    let mut items = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let mut items = ask_session(&graph, &caller.user, ask).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next_cursor = items

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 
 use super::{
     error::ApiError,
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session},
     headers::SYNC_SEQ,
     json::Json,
     openapi::Problem,
@@ -21,10 +21,7 @@ use crate::{
 #[utoipa::path(get, path = "/v1/me/player", tag = "player", security(("bearer" = [])),
     responses((status = 200, description = "As the active device said last", body = Player)))]
 pub(super) async fn get(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
-    let player = graph
-        .sessions
-        .ask(&caller.user, GetPlayer, deadline(&graph))
-        .await??;
+    let player = ask_session(&graph, &caller.user, GetPlayer).await?;
     match player {
         Some(player) => Ok(HttpResponse::Ok().json(player)),
         None => Err(ErrorCode::TokenRevoked.into()),
@@ -45,10 +42,7 @@ pub(super) async fn transfer(
         device,
         origin: caller.device_id.clone(),
     };
-    let Done { value, seq, .. } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
     match value {
         PlayerActivation::Active(player) => Ok(HttpResponse::Ok()
             .insert_header((SYNC_SEQ, seq))

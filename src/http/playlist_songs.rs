@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     error::ApiError,
     etag::{self, IfMatch},
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session},
     headers::SYNC_SEQ,
     idempotency::Repeatable,
     json::{Json, Path, Query},
@@ -175,10 +175,7 @@ pub(super) async fn songs(
         limit: limit + 1,
         after: cursor.map(|it| it.rank),
     };
-    let found = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let found = ask_session(&graph, &caller.user, ask).await?;
     let page = found.ok_or(ErrorCode::PlaylistNotFound)?;
     let (version, tag) = (page.version, page.tag());
     let edition = graph.secrets.edition(path.id, tag);
@@ -229,10 +226,7 @@ pub(super) async fn add_songs(
         songs: song_ids.into_inner(),
         key: call.key,
     };
-    let Done { value, seq, epoch } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let Done { value, seq, epoch } = ask_session(&graph, &caller.user, ask).await?;
     let put = value?;
     let tag = VersionTag::new(put.playlist.version, epoch);
     Ok(HttpResponse::Created()
@@ -259,12 +253,7 @@ pub(super) async fn remove_songs(
         target: path.target(expected, &caller),
         entries: body.entry_ids.into_inner(),
     };
-    changed(
-        graph
-            .sessions
-            .ask(&caller.user, ask, deadline(&graph))
-            .await??,
-    )
+    changed(ask_session(&graph, &caller.user, ask).await?)
 }
 
 /// Move songs to one place.
@@ -291,12 +280,7 @@ pub(super) async fn move_songs(
         entries,
         place,
     };
-    changed(
-        graph
-            .sessions
-            .ask(&caller.user, ask, deadline(&graph))
-            .await??,
-    )
+    changed(ask_session(&graph, &caller.user, ask).await?)
 }
 
 /// Replace the whole order, or all songs.
@@ -315,21 +299,15 @@ pub(super) async fn replace_songs(
     Json(body): Json<ReplaceBody>,
 ) -> Result<HttpResponse, ApiError> {
     let target = path.target(expected, &caller);
-    let (user, until) = (&caller.user, deadline(&graph));
+    let user = &caller.user;
     let done = match (body.entry_ids, body.song_ids) {
         (Some(entries), None) => {
             let entries = entries.into_inner();
-            graph
-                .sessions
-                .ask(user, OrderSongs { target, entries }, until)
-                .await??
+            ask_session(&graph, user, OrderSongs { target, entries }).await?
         }
         (None, Some(songs)) => {
             let songs = songs.into_inner();
-            graph
-                .sessions
-                .ask(user, ReplaceSongs { target, songs }, until)
-                .await??
+            ask_session(&graph, user, ReplaceSongs { target, songs }).await?
         }
         (None, None) => return Err(FieldError::new("entry_ids", "missing; or song_ids").into()),
         (Some(_), Some(_)) => {

@@ -8,7 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     error::ApiError,
     etag::{self, IfMatch},
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session},
     headers::SYNC_SEQ,
     idempotency::Repeatable,
     json::{Json, Path, Query},
@@ -168,10 +168,7 @@ pub(super) async fn create(
         origin: caller.device_id.clone(),
         key: call.key,
     };
-    let Done { value, seq, epoch } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let Done { value, seq, epoch } = ask_session(&graph, &caller.user, ask).await?;
     let playlist = value?;
     let tag = VersionTag::new(playlist.version, epoch);
     Ok(HttpResponse::Created()
@@ -207,10 +204,7 @@ pub(super) async fn playlists(
         limit: limit + 1,
         before: before.transpose()?,
     };
-    let mut items = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let mut items = ask_session(&graph, &caller.user, ask).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let last = items.last().filter(|_| more);
@@ -231,10 +225,7 @@ pub(super) async fn playlist(
     Path(path): Path<PlaylistPath>,
 ) -> Result<HttpResponse, ApiError> {
     let ask = ReadPlaylist(path.id);
-    let found = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let found = ask_session(&graph, &caller.user, ask).await?;
     let (playlist, epoch) = found.ok_or(ErrorCode::PlaylistNotFound)?;
     let tag = VersionTag::new(playlist.version, epoch);
     Ok(etag::versioned(&req, tag, &playlist))
@@ -267,12 +258,7 @@ pub(super) async fn update(
             is_public,
         },
     };
-    changed(
-        graph
-            .sessions
-            .ask(&caller.user, ask, deadline(&graph))
-            .await??,
-    )
+    changed(ask_session(&graph, &caller.user, ask).await?)
 }
 
 /// Delete a playlist. It can be restored.
@@ -289,10 +275,7 @@ pub(super) async fn delete(
     Path(path): Path<PlaylistPath>,
 ) -> Result<HttpResponse, ApiError> {
     let ask = DeletePlaylist(path.target(expected, &caller));
-    let Done { value, seq, .. } = graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??;
+    let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
     value?;
     Ok(HttpResponse::NoContent()
         .insert_header((SYNC_SEQ, seq))
@@ -314,12 +297,7 @@ pub(super) async fn restore_playlist(
     Path(path): Path<PlaylistPath>,
 ) -> Result<HttpResponse, ApiError> {
     let ask = RestorePlaylist(path.target(expected, &caller));
-    changed(
-        graph
-            .sessions
-            .ask(&caller.user, ask, deadline(&graph))
-            .await??,
-    )
+    changed(ask_session(&graph, &caller.user, ask).await?)
 }
 
 /// Registers the routes.

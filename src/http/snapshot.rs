@@ -12,7 +12,7 @@ use futures_util::stream;
 
 use super::{
     error::ApiError,
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session},
 };
 use crate::{
     actors::session::{GetSnapshot, SnapshotOnItsWay},
@@ -28,10 +28,7 @@ const NDJSON: &str = "application/x-ndjson";
     responses((status = 200, description = "A `SnapshotHead`, then one `SnapshotLine` in each line",
         body = SnapshotLine, content_type = "application/x-ndjson")))]
 pub(super) async fn get(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
-    let snapshot = graph
-        .sessions
-        .ask(&caller.user, GetSnapshot, deadline(&graph))
-        .await??;
+    let snapshot = ask_session(&graph, &caller.user, GetSnapshot).await?;
     let Some(SnapshotOnItsWay { snapshot, replaced }) = snapshot else {
         return Err(ErrorCode::TokenRevoked.into());
     };

@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     error::ApiError,
-    extract::{Actors, Authed, deadline},
+    extract::{Actors, Authed, ask_session, deadline},
     json::{Json, Query},
     library::page_limit,
     openapi::Problem,
@@ -122,11 +122,7 @@ pub(super) async fn changes(
         epoch,
         limit,
     };
-    match graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??
-    {
+    match ask_session(&graph, &caller.user, ask).await? {
         ChangesReply::Page {
             events,
             log: LogHead {
@@ -176,11 +172,7 @@ pub(super) async fn ack(
         device: caller.device,
         position,
     };
-    match graph
-        .sessions
-        .ask(&caller.user, ask, deadline(&graph))
-        .await??
-    {
+    match ask_session(&graph, &caller.user, ask).await? {
         AckReply::Acked(acked_seq) => Ok(HttpResponse::Ok().json(Acked { acked_seq })),
         AckReply::BeyondHead(head) => {
             Err(ApiError::new(ErrorCode::AckBeyondHead).extension("head_seq", head))
@@ -200,11 +192,7 @@ pub(super) async fn ticket(
     Authed(caller): Authed,
 ) -> Result<HttpResponse, ApiError> {
     let user = caller.user;
-    match graph
-        .sessions
-        .ask(&user, IssueTicket((*caller).clone()), deadline(&graph))
-        .await??
-    {
+    match ask_session(&graph, &user, IssueTicket((*caller).clone())).await? {
         Some(ticket) => {
             let expires_in = Ticket::LIFE_SECS;
             Ok(HttpResponse::Created().json(TicketView { ticket, expires_in }))

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{
     error::{self, ApiError},
-    extract::{authenticate, deadline, refuse_when_draining, refuse_when_in_doubt},
+    extract::{ask_session, authenticate, refuse_when_draining, refuse_when_in_doubt},
     headers::Origins,
     json::Query,
     limit::Limits,
@@ -213,10 +213,8 @@ async fn redeem(graph: &Graph, ticket: &Ticket, text: &str) -> Result<Caller, Ap
     let ask = RedeemTicket {
         ticket_hash: Secrets::sha256(text),
     };
-    let caller = graph
-        .sessions
-        .ask(&ticket.user, ask, deadline(graph))
-        .await??
+    let caller = ask_session(graph, &ticket.user, ask)
+        .await?
         .ok_or(ErrorCode::TicketInvalid)?;
     if graph.revocations.refusal(&caller).is_some() {
         return Err(ErrorCode::TokenRevoked.into());

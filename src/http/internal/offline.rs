@@ -22,7 +22,7 @@ use crate::{
     },
     http::{
         error::ApiError,
-        extract::{Actors, deadline},
+        extract::{Actors, ask_session},
         json::{Path, Query},
         library::page_limit,
         openapi::Problem,
@@ -181,18 +181,12 @@ pub(super) async fn offline(
         after: at.map(|at| at.seq),
         limit,
     };
-    let found = graph
-        .sessions
-        .ask(&user.id, ask, deadline(&graph))
-        .await??;
+    let found = ask_session(&graph, &user.id, ask).await?;
     events(found.ok_or(ErrorCode::DeviceNotFound)?, at)
 }
 
 async fn devices(graph: &Actors, user_id: UserId) -> Result<HttpResponse, ApiError> {
-    let found = graph
-        .sessions
-        .ask(&user_id, ShowOffline, deadline(graph))
-        .await??;
+    let found = ask_session(graph, &user_id, ShowOffline).await?;
     let OfflineState { log, devices } = found.ok_or(ErrorCode::UserNotFound)?;
     let items = devices.into_iter();
     Ok(HttpResponse::Ok().json(OfflineView {
