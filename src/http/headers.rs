@@ -7,12 +7,15 @@ use std::{collections::HashSet, sync::Arc};
 
 use actix_cors::Cors;
 use actix_web::{
+    HttpResponse, HttpResponseBuilder,
     dev::{ServiceRequest, ServiceResponse},
     http::{
         header::{self, HeaderMap, HeaderName, HeaderValue},
         uri::Authority,
     },
 };
+
+use serde::Serialize;
 
 use super::{around::Mark, openapi, request_id::X_REQUEST_ID};
 use crate::domain::error::FieldError;
@@ -25,6 +28,22 @@ pub const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Names a write, so that it may be sent again.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The answer to a write that is at `seq` of the user's log.
+pub(super) fn written<T: Serialize>(
+    mut answer: HttpResponseBuilder,
+    seq: i64,
+    body: T,
+) -> HttpResponse {
+    answer.insert_header((SYNC_SEQ, seq)).json(body)
+}
+
+/// The same where nothing is left to say: `204`.
+pub(super) fn written_bare(seq: i64) -> HttpResponse {
+    HttpResponse::NoContent()
+        .insert_header((SYNC_SEQ, seq))
+        .finish()
+}
 
 const PREFLIGHT_SECS: usize = 3600;
 const API_CSP: &str = "default-src 'none'; frame-ancestors 'none'";

@@ -8,7 +8,7 @@ use super::{
     error::ApiError,
     etag,
     extract::{Actors, Authed, ask_session},
-    headers::SYNC_SEQ,
+    headers::{written, written_bare},
     idempotency::{self, Repeatable},
     json::{Path, Query},
     library::page_limit,
@@ -77,14 +77,9 @@ pub(super) async fn add(
         origin: caller.device_id.clone(),
         key,
     };
-    let Done {
-        value: results,
-        seq,
-        ..
-    } = ask_session(&graph, &caller.user, ask).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header((SYNC_SEQ, seq))
-        .json(PlayResults { results }))
+    let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
+    let body = PlayResults { results: value };
+    Ok(written(HttpResponse::Ok(), seq, body))
 }
 
 /// The user's history.
@@ -145,9 +140,7 @@ pub(super) async fn remove(
         value: known, seq, ..
     } = ask_session(&graph, &caller.user, ask).await?;
     if known {
-        Ok(HttpResponse::NoContent()
-            .insert_header((SYNC_SEQ, seq))
-            .finish())
+        Ok(written_bare(seq))
     } else {
         Err(ErrorCode::PlayNotFound.into())
     }
@@ -169,9 +162,7 @@ pub(super) async fn clear(
         key: idempotency::of_call(&req)?,
     };
     let done = ask_session(&graph, &caller.user, ask).await?;
-    Ok(HttpResponse::NoContent()
-        .insert_header((SYNC_SEQ, done.seq))
-        .finish())
+    Ok(written_bare(done.seq))
 }
 
 /// Registers the routes.

@@ -9,7 +9,7 @@ use super::{
     error::ApiError,
     etag,
     extract::{Actors, Authed, ask_session},
-    headers::SYNC_SEQ,
+    headers::{written, written_bare},
     json::{Path, Query},
     openapi::Problem,
 };
@@ -63,12 +63,12 @@ pub(super) async fn put(
         seq,
         ..
     } = ask_session(&graph, &caller.user, ask).await?;
-    let mut answer = if added {
+    let answer = if added {
         HttpResponse::Created()
     } else {
         HttpResponse::Ok()
     };
-    Ok(answer.insert_header((SYNC_SEQ, seq)).json(favorite))
+    Ok(written(answer, seq, favorite))
 }
 
 /// Remove a favorite. It can be restored.
@@ -89,9 +89,7 @@ pub(super) async fn remove(
         value: known, seq, ..
     } = ask_session(&graph, &caller.user, ask).await?;
     if known {
-        Ok(HttpResponse::NoContent()
-            .insert_header((SYNC_SEQ, seq))
-            .finish())
+        Ok(written_bare(seq))
     } else {
         Err(ErrorCode::FavoriteNotFound.into())
     }
@@ -113,9 +111,7 @@ pub(super) async fn restore(
     };
     let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
     let favorite = value.ok_or(ErrorCode::FavoriteNotFound)?;
-    Ok(HttpResponse::Ok()
-        .insert_header((SYNC_SEQ, seq))
-        .json(favorite))
+    Ok(written(HttpResponse::Ok(), seq, favorite))
 }
 
 /// The user's favorites.

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use super::{
     error::ApiError,
     extract::{Actors, Authed, ask_session},
-    headers::SYNC_SEQ,
+    headers::written,
     json::Json,
     openapi::Problem,
 };
@@ -44,9 +44,7 @@ pub(super) async fn transfer(
     };
     let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
     match value {
-        PlayerActivation::Active(player) => Ok(HttpResponse::Ok()
-            .insert_header((SYNC_SEQ, seq))
-            .json(player)),
+        PlayerActivation::Active(player) => Ok(written(HttpResponse::Ok(), seq, player)),
         PlayerActivation::NoDevice => Err(ErrorCode::DeviceNotFound.into()),
     }
 }

@@ -8,7 +8,7 @@ use super::{
     error::ApiError,
     etag::{self, IfMatch},
     extract::{Actors, Authed, ask_session},
-    headers::SYNC_SEQ,
+    headers::written,
     idempotency::Repeatable,
     json::{Json, Path, Query},
     openapi::Problem,
@@ -229,10 +229,9 @@ pub(super) async fn add_songs(
     let Done { value, seq, epoch } = ask_session(&graph, &caller.user, ask).await?;
     let put = value?;
     let tag = VersionTag::new(put.playlist.version, epoch);
-    Ok(HttpResponse::Created()
-        .insert_header((SYNC_SEQ, seq))
-        .insert_header(etag::of_version(tag))
-        .json(put))
+    let mut answer = HttpResponse::Created();
+    answer.insert_header(etag::of_version(tag));
+    Ok(written(answer, seq, put))
 }
 
 /// Take songs out. What is not there is left out, so that the call may be sent again.

@@ -9,7 +9,7 @@ use super::{
     error::ApiError,
     etag::{self, IfMatch},
     extract::{Actors, Authed, ask_session},
-    headers::SYNC_SEQ,
+    headers::{written, written_bare},
     idempotency::Repeatable,
     json::{Json, Path, Query},
     library::page_limit,
@@ -134,12 +134,11 @@ impl From<PlaylistRefusal> for ApiError {
 pub(super) fn changed(
     done: Done<Result<Playlist, PlaylistRefusal>>,
 ) -> Result<HttpResponse, ApiError> {
-    let playlist = done.value?;
-    let tag = VersionTag::new(playlist.version, done.epoch);
-    Ok(HttpResponse::Ok()
-        .insert_header((SYNC_SEQ, done.seq))
-        .insert_header(etag::of_version(tag))
-        .json(playlist))
+    let Done { value, seq, epoch } = done;
+    let playlist = value?;
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header(etag::of_version(VersionTag::new(playlist.version, epoch)));
+    Ok(written(answer, seq, playlist))
 }
 
 /// Make a playlist.
@@ -170,15 +169,12 @@ pub(super) async fn create(
     };
     let Done { value, seq, epoch } = ask_session(&graph, &caller.user, ask).await?;
     let playlist = value?;
-    let tag = VersionTag::new(playlist.version, epoch);
-    Ok(HttpResponse::Created()
-        .insert_header((
-            header::LOCATION,
-            format!("/v1/me/playlists/{}", playlist.id),
-        ))
-        .insert_header((SYNC_SEQ, seq))
-        .insert_header(etag::of_version(tag))
-        .json(playlist))
+    let place = format!("/v1/me/playlists/{}", playlist.id);
+    let mut answer = HttpResponse::Created();
+    answer
+        .insert_header((header::LOCATION, place))
+        .insert_header(etag::of_version(VersionTag::new(playlist.version, epoch)));
+    Ok(written(answer, seq, playlist))
 }
 
 /// The user's playlists.
@@ -277,9 +273,7 @@ pub(super) async fn delete(
     let ask = DeletePlaylist(path.target(expected, &caller));
     let Done { value, seq, .. } = ask_session(&graph, &caller.user, ask).await?;
     value?;
-    Ok(HttpResponse::NoContent()
-        .insert_header((SYNC_SEQ, seq))
-        .finish())
+    Ok(written_bare(seq))
 }
 
 /// Bring a deleted playlist back, with its songs.

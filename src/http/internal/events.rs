@@ -19,7 +19,7 @@ use crate::{
     http::{
         error::ApiError,
         extract::{Actors, deadline},
-        headers::SYNC_SEQ,
+        headers::written,
         idempotency::Repeatable,
         json::Path,
         openapi::Problem,
@@ -108,9 +108,8 @@ pub(super) async fn append(
     match value {
         Appended::Stored { seq, id } => {
             metrics.event("stored");
-            Ok(HttpResponse::Created()
-                .insert_header((SYNC_SEQ, seq))
-                .json(StoredEvent { seq, id }))
+            let event = StoredEvent { seq, id };
+            Ok(written(HttpResponse::Created(), seq, event))
         }
         Appended::OverQuota(Over { what, retry_after }) => {
             let (counted, whose) = match what {
