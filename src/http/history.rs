@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::{
     error::ApiError,
@@ -11,8 +11,8 @@ use super::{
     headers::{written, written_bare},
     idempotency::{self, Repeatable},
     json::{Path, Query},
-    library::page_limit,
     openapi::Problem,
+    page::{PageQuery, cut, page_limit, read_cursor},
 };
 use crate::{
     actors::session::{AddPlays, ClearHistory, Done, ListHistory, RemovePlay},
@@ -36,17 +36,6 @@ pub struct NewPlays {
 pub struct PlayResults {
     /// In the order in which they were sent.
     results: Vec<PlayResult>,
-}
-
-/// Which page of the history.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct HistoryList {
-    /// 1 to 200; 50 when left out.
-    limit: Option<u32>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
 }
 
 /// A page of the history, newest first.
@@ -84,35 +73,24 @@ pub(super) async fn add(
 
 /// The user's history.
 #[utoipa::path(get, path = "/v1/me/history", tag = "history",
-    params(HistoryList), security(("bearer" = [])),
+    params(PageQuery), security(("bearer" = [])),
     responses((status = 200, description = "Newest first", body = HistoryPage, headers(("ETag" = String))),
               (status = 304, description = "`If-None-Match` names what it would be")))]
 pub(super) async fn list(
     req: HttpRequest,
     graph: Actors,
     Authed(caller): Authed,
-    Query(query): Query<HistoryList>,
+    Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = page_limit(query.limit)?;
-    let before = query.cursor.as_deref().map(read_cursor).transpose()?;
-    // One more than asked for tells whether there is a next page.
+    let before = read_cursor(query.cursor.as_deref(), HistoryPlace::decode)?;
     let ask = ListHistory {
         limit: limit + 1,
         before,
     };
-    let mut items = ask_session(&graph, &caller.user, ask).await?;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next_cursor = items
-        .last()
-        .filter(|_| more)
-        .map(|play| play.place().encode());
+    let items = ask_session(&graph, &caller.user, ask).await?;
+    let (items, next_cursor) = cut(items, limit, |it| it.place().encode());
     etag::tagged(&req, &HistoryPage { items, next_cursor })
-}
-
-fn read_cursor(text: &str) -> Result<HistoryPlace, FieldError> {
-    HistoryPlace::decode(text)
-        .ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
 }
 
 /// The path of a play.

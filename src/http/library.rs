@@ -1,7 +1,6 @@
 //! A user's favorites.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -12,12 +11,12 @@ use super::{
     headers::{written, written_bare},
     json::{Path, Query},
     openapi::Problem,
+    page::{cut, page_limit, read_cursor},
 };
 use crate::{
     actors::session::{Done, ListFavorites, PutFavorite, RemoveFavorite, RestoreFavorite},
     domain::{
-        error::{ErrorCode, FieldError},
-        ids::FavoriteId,
+        error::ErrorCode,
         library::{Favorite, FavoriteCursor, FavoriteKey, FavoriteType},
     },
 };
@@ -126,35 +125,15 @@ pub(super) async fn list(
     Query(query): Query<FavoriteList>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = page_limit(query.limit)?;
-    let before = query.cursor.as_deref().map(read_cursor).transpose()?;
-    // One more than asked for tells whether there is a next page.
+    let before = read_cursor(query.cursor.as_deref(), FavoriteCursor::decode)?;
     let ask = ListFavorites {
         kind: query.kind,
         limit: limit + 1,
-        before,
+        before: before.map(|it| (it.created_at, it.id)),
     };
-    let mut items = ask_session(&graph, &caller.user, ask).await?;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let next_cursor = items
-        .last()
-        .filter(|_| more)
-        .map(|f| FavoriteCursor::after(f).encode());
+    let items = ask_session(&graph, &caller.user, ask).await?;
+    let (items, next_cursor) = cut(items, limit, |it| FavoriteCursor::after(it).encode());
     etag::tagged(&req, &FavoritePage { items, next_cursor })
-}
-
-/// The size of a page: 1 to 200, 50 when left out.
-pub(super) fn page_limit(limit: Option<u32>) -> Result<u32, FieldError> {
-    match limit.unwrap_or(50) {
-        limit @ 1..=200 => Ok(limit),
-        _ => Err(FieldError::new("limit", "1 to 200")),
-    }
-}
-
-fn read_cursor(text: &str) -> Result<(DateTime<Utc>, FavoriteId), FieldError> {
-    FavoriteCursor::decode(text)
-        .map(|cursor| (cursor.created_at, cursor.id))
-        .ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
 }
 
 /// Registers the routes.

@@ -19,6 +19,7 @@ pub mod json;
 pub mod library;
 pub mod limit;
 pub mod openapi;
+pub mod page;
 pub mod places;
 pub mod player;
 pub mod playlist_songs;

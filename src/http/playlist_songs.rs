@@ -12,6 +12,7 @@ use super::{
     idempotency::Repeatable,
     json::{Json, Path, Query},
     openapi::Problem,
+    page::{self, read_cursor},
     playlists::{PlaylistPath, changed},
 };
 use crate::{
@@ -119,27 +120,16 @@ impl SongList {
         if !(1..=1000).contains(&limit) {
             return Err(FieldError::new("limit", "1 to 1000"));
         }
-        let cursor = self.cursor.as_deref().map(|text| {
-            SongCursor::decode(text)
-                .ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
-        });
-        Ok((limit, cursor.transpose()?))
+        let cursor = read_cursor(self.cursor.as_deref(), SongCursor::decode)?;
+        Ok((limit, cursor))
     }
 }
 
 /// Names the page after one of at most `limit` entries of which `page`, of that edition, may have one more.
 pub(super) fn next_cursor(page: &SongPage, edition: Edition, limit: u32) -> Option<String> {
-    let last = (limit as usize).checked_sub(1)?;
-    let more = page.entries.len() > last + 1;
-    let cursor = page
-        .entries
-        .get(last)
-        .filter(|_| more)
-        .map(|(_, rank)| SongCursor {
-            edition,
-            rank: *rank,
-        });
-    cursor.map(SongCursor::encode)
+    page::next_cursor(&page.entries, limit, |&(_, rank)| {
+        SongCursor { edition, rank }.encode()
+    })
 }
 
 /// A page of a playlist's songs, in order.
@@ -169,7 +159,6 @@ pub(super) async fn songs(
     Query(query): Query<SongList>,
 ) -> Result<HttpResponse, ApiError> {
     let (limit, cursor) = query.read()?;
-    // One more than asked for tells whether there is a next page.
     let ask = ReadSongs {
         id: path.id,
         limit: limit + 1,

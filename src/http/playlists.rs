@@ -12,8 +12,8 @@ use super::{
     headers::{written, written_bare},
     idempotency::Repeatable,
     json::{Json, Path, Query},
-    library::page_limit,
     openapi::Problem,
+    page::{cut, page_limit, read_cursor},
     playlist_songs,
 };
 use crate::{
@@ -189,22 +189,14 @@ pub(super) async fn playlists(
     Query(query): Query<PlaylistList>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = page_limit(query.limit)?;
-    let before = query.cursor.as_deref().map(|text| {
-        PlaylistCursor::decode(text)
-            .map(|cursor| (cursor.created_at, cursor.id))
-            .ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
-    });
-    // One more than asked for tells whether there is a next page.
+    let before = read_cursor(query.cursor.as_deref(), PlaylistCursor::decode)?;
     let ask = ListPlaylists {
         deleted: query.deleted,
         limit: limit + 1,
-        before: before.transpose()?,
+        before: before.map(|it| (it.created_at, it.id)),
     };
-    let mut items = ask_session(&graph, &caller.user, ask).await?;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|it| PlaylistCursor::after(it).encode());
+    let items = ask_session(&graph, &caller.user, ask).await?;
+    let (items, next_cursor) = cut(items, limit, |it| PlaylistCursor::after(it).encode());
     etag::tagged(&req, &PlaylistPage { items, next_cursor })
 }
 

@@ -77,7 +77,6 @@ pub(super) async fn public_songs(
 ) -> Result<HttpResponse, ApiError> {
     refuse_when_draining(&graph)?;
     let (limit, cursor) = query.read()?;
-    // One more than asked for tells whether there is a next page.
     let ask = ReadPublicSongs {
         id: path.id,
         limit: limit + 1,

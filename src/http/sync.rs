@@ -8,8 +8,8 @@ use super::{
     error::ApiError,
     extract::{Actors, Authed, ask_session, deadline},
     json::{Json, Query},
-    library::page_limit,
     openapi::Problem,
+    page::page_limit,
 };
 use crate::{
     actors::session::{AckChanges, AckReply, ChangesReply, IssueTicket, Presence, ReadChanges},

@@ -17,8 +17,8 @@ use crate::{
         error::ApiError,
         extract::{Actors, deadline},
         json::{Path, Query},
-        library::page_limit,
         openapi::Problem,
+        page::page_limit,
     },
 };
 

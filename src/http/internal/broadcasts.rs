@@ -8,7 +8,7 @@ use super::access::{EventsBroadcast, Service};
 use crate::{
     actors::services::{CancelBroadcast, ListBroadcasts, ShowBroadcast},
     domain::{
-        error::{ErrorCode, FieldError},
+        error::ErrorCode,
         ids::BroadcastId,
         services::{Broadcast, BroadcastCursor},
     },
@@ -16,21 +16,10 @@ use crate::{
         error::ApiError,
         extract::{Actors, deadline},
         json::{Path, Query},
-        library::page_limit,
         openapi::Problem,
+        page::{PageQuery, cut, page_limit, read_cursor},
     },
 };
-
-/// Which page of the list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct BroadcastList {
-    /// 1 to 200; 50 when left out.
-    limit: Option<u32>,
-    /// The `next_cursor` of the page before.
-    cursor: Option<String>,
-}
 
 /// A page of broadcasts, newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,32 +76,25 @@ pub(super) async fn cancel(
 
 /// Broadcasts of this key, also finished ones, for 30 days.
 #[utoipa::path(get, path = "/internal/v1/broadcasts", tag = "broadcasts",
-    params(BroadcastList), security(("key" = ["events:broadcast"])),
+    params(PageQuery), security(("key" = ["events:broadcast"])),
     responses((status = 200, description = "Newest first", body = BroadcastPage),
               (status = 401, description = "`api_key_invalid`", body = Problem),
               (status = 403, description = "`scope_missing`", body = Problem)))]
 pub(super) async fn list(
     graph: Actors,
     service: Service<EventsBroadcast>,
-    Query(query): Query<BroadcastList>,
+    Query(query): Query<PageQuery>,
 ) -> Result<HttpResponse, ApiError> {
     let limit = page_limit(query.limit)?;
-    let before = query.cursor.as_deref().map(|text| {
-        let cursor = BroadcastCursor::decode(text);
-        cursor.ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
-    });
-    // One more than asked for tells whether there is a next page.
+    let before = read_cursor(query.cursor.as_deref(), BroadcastCursor::decode)?;
     let ask = ListBroadcasts {
         key: service.key.id,
         limit: limit + 1,
-        before: before.transpose()?,
+        before,
     };
     let broadcaster = &graph.services.broadcaster;
-    let mut items = broadcaster.ask(ask, deadline(&graph)).await??;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    let last = items.last().filter(|_| more);
-    let next_cursor = last.map(|it| {
+    let items = broadcaster.ask(ask, deadline(&graph)).await??;
+    let (items, next_cursor) = cut(items, limit, |it| {
         let (created_at, id) = (it.created_at, it.id);
         BroadcastCursor { created_at, id }.encode()
     });

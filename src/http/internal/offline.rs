@@ -24,8 +24,8 @@ use crate::{
         error::ApiError,
         extract::{Actors, ask_session},
         json::{Path, Query},
-        library::page_limit,
         openapi::Problem,
+        page::{page_limit, read_cursor},
     },
 };
 
@@ -171,11 +171,7 @@ pub(super) async fn offline(
         return devices(&graph, user.id).await;
     };
     let limit = page_limit(query.limit)?;
-    let at = query.cursor.as_deref().map(|text| {
-        let cursor = AckToken::decode(text).map(|token| token.0);
-        cursor.ok_or_else(|| FieldError::new("cursor", "the next_cursor of an earlier page"))
-    });
-    let at = at.transpose()?;
+    let at = read_cursor(query.cursor.as_deref(), AckToken::decode)?.map(|token| token.0);
     let ask = ReadOffline {
         device,
         after: at.map(|at| at.seq),
