@@ -360,9 +360,7 @@ pub async fn fallback(req: HttpRequest) -> HttpResponse {
         return ApiError::new(ErrorCode::NotFound).into();
     };
     let mut res: HttpResponse = ApiError::new(ErrorCode::MethodNotAllowed).into();
-    let allow = super::openapi::allowed_methods(&pattern);
-    let allow = allow.or_else(|| super::admin::allowed_methods(&pattern));
-    if let Some(allow) = allow.or_else(|| super::internal::allowed_methods(&pattern))
+    if let Some(allow) = super::openapi::allowed_methods(&pattern)
         && let Ok(allow) = HeaderValue::from_str(&allow)
     {
         res.headers_mut().insert(header::ALLOW, allow);

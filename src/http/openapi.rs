@@ -17,8 +17,8 @@ use utoipa::{
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
-    health, history, identity, library, player, playlist_songs, playlists, public_playlists,
-    snapshot, sync, ws,
+    admin::AdminDoc, health, history, identity, internal::InternalDoc, library, player,
+    playlist_songs, playlists, public_playlists, snapshot, sync, ws,
 };
 use crate::domain::{error::FieldError, library::SnapshotHead};
 
@@ -52,17 +52,20 @@ pub struct Problem {
     extensions: Map<String, Value>,
 }
 
-struct Security;
+/// Callers of an API prove who they are by a token, which is named so, and may have a known form.
+pub(super) struct Bearer(pub &'static str, pub Option<&'static str>);
 
-impl Modify for Security {
+impl Modify for Bearer {
     fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
         let mut bearer = Http::new(HttpAuthScheme::Bearer);
-        bearer.bearer_format = Some("JWT".to_owned());
+        bearer.bearer_format = self.1.map(str::to_owned);
         doc.components
             .get_or_insert_default()
-            .add_security_scheme("bearer", SecurityScheme::Http(bearer));
+            .add_security_scheme(self.0, SecurityScheme::Http(bearer));
     }
 }
+
+static SECURITY: Bearer = Bearer("bearer", Some("JWT"));
 
 /// The description.
 #[derive(Debug, OpenApi)]
@@ -114,7 +117,7 @@ impl Modify for Security {
         ws::connect,
     ),
     components(schemas(Problem, SnapshotHead)),
-    modifiers(&Security),
+    modifiers(&SECURITY),
 )]
 pub struct ApiDoc;
 
@@ -129,11 +132,16 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     );
 }
 
-/// The methods of a route's pattern as an `Allow` header lists them.
+/// The methods of a route's pattern as an `Allow` header lists them, of any of the APIs.
 #[must_use]
 pub fn allowed_methods(pattern: &str) -> Option<String> {
-    static DOC: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(ApiDoc::openapi);
-    let doc = &*DOC;
+    static DOCS: LazyLock<[utoipa::openapi::OpenApi; 3]> = LazyLock::new(|| {
+        [
+            ApiDoc::openapi(),
+            AdminDoc::openapi(),
+            InternalDoc::openapi(),
+        ]
+    });
     let PathItem {
         get,
         put,
@@ -141,7 +149,7 @@ pub fn allowed_methods(pattern: &str) -> Option<String> {
         delete,
         patch,
         ..
-    } = doc.paths.paths.get(pattern)?;
+    } = DOCS.iter().find_map(|doc| doc.paths.paths.get(pattern))?;
     let methods: Vec<&str> = [
         ("GET", get),
         ("PUT", put),

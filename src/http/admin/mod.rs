@@ -14,7 +14,7 @@ mod socket;
 use actix_web::{middleware::from_fn, web};
 
 pub use guard::{AdminAccess, AdminMetrics};
-pub use openapi::{ADMIN_SPEC_PATH, allowed_methods};
+pub use openapi::{ADMIN_SPEC_PATH, AdminDoc};
 
 /// Registers everything under `/admin/v1`; needs `Data<Graph>` and `Data<AdminAccess>`.
 pub fn routes(cfg: &mut web::ServiceConfig) {

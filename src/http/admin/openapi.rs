@@ -1,32 +1,15 @@
 //! The description of the admin API: a document of its own, behind the admin token like the rest.
 
-use std::sync::LazyLock;
-
-use actix_web::{HttpResponse, web};
-use utoipa::{
-    Modify, OpenApi,
-    openapi::{
-        PathItem,
-        security::{Http, HttpAuthScheme, SecurityScheme},
-    },
-};
+use actix_web::web;
+use utoipa::OpenApi;
 
 use super::{actors, live, nodes};
-use crate::http::{error::ApiError, openapi::Problem};
+use crate::http::openapi::{Bearer, Problem};
 
 /// Where the description is.
 pub const ADMIN_SPEC_PATH: &str = "/admin/v1/openapi.json";
 
-struct Security;
-
-impl Modify for Security {
-    fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        doc.components
-            .get_or_insert_default()
-            .add_security_scheme("admin", scheme);
-    }
-}
+static SECURITY: Bearer = Bearer("admin", None);
 
 /// The description.
 #[derive(Debug, OpenApi)]
@@ -39,7 +22,7 @@ impl Modify for Security {
     ),
     paths(actors::list, actors::show, actors::stop, actors::restart, live::live, nodes::list, spec),
     components(schemas(Problem)),
-    modifiers(&Security),
+    modifiers(&SECURITY),
 )]
 pub struct AdminDoc;
 
@@ -48,26 +31,8 @@ pub struct AdminDoc;
     responses((status = 200, description = "OpenAPI 3.1"),
               (status = 401, description = "`admin_token_invalid`", body = Problem),
               (status = 403, description = "`admin_off`", body = Problem)))]
-async fn spec() -> Result<HttpResponse, ApiError> {
-    let text = AdminDoc::openapi().to_json().map_err(ApiError::internal)?;
-    Ok(HttpResponse::Ok()
-        .content_type("application/json")
-        .body(text))
-}
-
-/// The methods of a route's pattern as an `Allow` header lists them.
-#[must_use]
-pub fn allowed_methods(pattern: &str) -> Option<String> {
-    static DOC: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(AdminDoc::openapi);
-    let doc = &*DOC;
-    let PathItem { get, post, .. } = doc.paths.paths.get(pattern)?;
-    let methods = [("GET", get), ("POST", post)];
-    let methods: Vec<_> = methods
-        .iter()
-        .filter(|(_, operation)| operation.is_some())
-        .map(|(name, _)| *name)
-        .collect();
-    (!methods.is_empty()).then(|| methods.join(", "))
+async fn spec() -> web::Json<utoipa::openapi::OpenApi> {
+    web::Json(AdminDoc::openapi())
 }
 
 /// Registers the route.

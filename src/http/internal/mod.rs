@@ -12,7 +12,7 @@ mod openapi;
 use actix_web::web;
 
 pub use access::ServiceAccess;
-pub use openapi::{INTERNAL_SPEC_PATH, allowed_methods};
+pub use openapi::{INTERNAL_SPEC_PATH, InternalDoc};
 
 /// Registers everything under `/internal/v1`; needs `Data<Graph>` and `Data<ServiceAccess>`.
 pub fn routes(cfg: &mut web::ServiceConfig) {

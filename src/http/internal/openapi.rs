@@ -1,32 +1,15 @@
 //! The description of what other services may ask: a document of its own, on the internal listener.
 
-use std::sync::LazyLock;
-
-use actix_web::{HttpResponse, web};
-use utoipa::{
-    Modify, OpenApi,
-    openapi::{
-        PathItem,
-        security::{Http, HttpAuthScheme, SecurityScheme},
-    },
-};
+use actix_web::web;
+use utoipa::OpenApi;
 
 use super::{broadcasts, events, offline};
-use crate::http::{error::ApiError, openapi::Problem};
+use crate::http::openapi::{Bearer, Problem};
 
 /// Where the description is.
 pub const INTERNAL_SPEC_PATH: &str = "/internal/v1/openapi.json";
 
-struct Security;
-
-impl Modify for Security {
-    fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
-        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-        doc.components
-            .get_or_insert_default()
-            .add_security_scheme("key", scheme);
-    }
-}
+static SECURITY: Bearer = Bearer("key", None);
 
 /// The description.
 #[derive(Debug, OpenApi)]
@@ -48,35 +31,15 @@ impl Modify for Security {
         spec,
     ),
     components(schemas(Problem)),
-    modifiers(&Security),
+    modifiers(&SECURITY),
 )]
 pub struct InternalDoc;
 
 /// This description.
 #[utoipa::path(get, path = "/internal/v1/openapi.json", tag = "description",
     responses((status = 200, description = "OpenAPI 3.1")))]
-async fn spec() -> Result<HttpResponse, ApiError> {
-    let text = InternalDoc::openapi()
-        .to_json()
-        .map_err(ApiError::internal)?;
-    Ok(HttpResponse::Ok()
-        .content_type("application/json")
-        .body(text))
-}
-
-/// The methods of a route's pattern as an `Allow` header lists them.
-#[must_use]
-pub fn allowed_methods(pattern: &str) -> Option<String> {
-    static DOC: LazyLock<utoipa::openapi::OpenApi> = LazyLock::new(InternalDoc::openapi);
-    let doc = &*DOC;
-    let PathItem { get, post, .. } = doc.paths.paths.get(pattern)?;
-    let methods = [("GET", get), ("POST", post)];
-    let methods: Vec<_> = methods
-        .iter()
-        .filter(|(_, operation)| operation.is_some())
-        .map(|(name, _)| *name)
-        .collect();
-    (!methods.is_empty()).then(|| methods.join(", "))
+async fn spec() -> web::Json<utoipa::openapi::OpenApi> {
+    web::Json(InternalDoc::openapi())
 }
 
 /// Registers the route.
@@ -87,7 +50,7 @@ pub(super) fn routes(cfg: &mut web::ServiceConfig) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::{internal::routes, testing::server};
+    use crate::http::{internal::routes, openapi::allowed_methods, testing::server};
 
     #[actix_web::test]
     async fn every_route_is_described_and_says_what_it_takes() {
