@@ -23,8 +23,8 @@ use crate::{
         error::{ErrorCode, FieldError},
         ids::EntryId,
         library::{
-            Edition, Entries, Entry, MAX_AT_ONCE, MAX_SONGS, Place, Playlist, SongCursor, SongPage,
-            Songs, SongsPut, TargetId, VersionTag, given,
+            Edition, Entries, Entry, MAX_AT_ONCE, MAX_SONGS, Nullable, Place, Playlist, SongCursor,
+            SongPage, Songs, SongsPut, TargetId, VersionTag, given,
         },
     },
 };
@@ -37,21 +37,13 @@ pub struct AddBody {
     #[schema(value_type = Vec<TargetId>)]
     song_ids: Songs<MAX_AT_ONCE>,
     /// The entry behind which they are to stand; null: at the beginning.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<EntryId>)]
-    #[expect(
-        clippy::option_option,
-        reason = "null says something else than nothing"
-    )]
-    after: Option<Option<EntryId>>,
+    after: Nullable<EntryId>,
     /// The entry before which they are to stand; null, or neither of both: at the end.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<EntryId>)]
-    #[expect(
-        clippy::option_option,
-        reason = "null says something else than nothing"
-    )]
-    before: Option<Option<EntryId>>,
+    before: Nullable<EntryId>,
 }
 
 /// Entries to be taken out.
@@ -71,21 +63,13 @@ pub struct MoveBody {
     #[schema(value_type = Vec<EntryId>)]
     entry_ids: Entries<MAX_AT_ONCE>,
     /// The entry behind which they are to stand, none of those that move; null: at the beginning.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<EntryId>)]
-    #[expect(
-        clippy::option_option,
-        reason = "null says something else than nothing"
-    )]
-    after: Option<Option<EntryId>>,
+    after: Nullable<EntryId>,
     /// The entry before which they are to stand; null, or neither of both: at the end.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<EntryId>)]
-    #[expect(
-        clippy::option_option,
-        reason = "null says something else than nothing"
-    )]
-    before: Option<Option<EntryId>>,
+    before: Nullable<EntryId>,
 }
 
 /// The whole order, or other songs. Exactly one of both.

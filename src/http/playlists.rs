@@ -26,8 +26,8 @@ use crate::{
         identity::Caller,
         ids::PlaylistId,
         library::{
-            CoverUrl, Expected, MAX_PLAYLISTS, MAX_SONGS, NewPlaylist, Playlist, PlaylistCursor,
-            PlaylistName, PlaylistRefusal, PlaylistUpdate, VersionTag, given,
+            CoverUrl, Expected, MAX_PLAYLISTS, MAX_SONGS, NewPlaylist, Nullable, Playlist,
+            PlaylistCursor, PlaylistName, PlaylistRefusal, PlaylistUpdate, VersionTag, given,
         },
     },
 };
@@ -74,13 +74,9 @@ pub struct UpdateBody {
     #[serde(default, deserialize_with = "given")]
     name: Option<PlaylistName>,
     /// An https URL of at most 1024 characters; null takes the picture away.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<CoverUrl>)]
-    #[expect(
-        clippy::option_option,
-        reason = "null says something else than nothing"
-    )]
-    cover_url: Option<Option<CoverUrl>>,
+    cover_url: Nullable<CoverUrl>,
     /// Whether everybody who has its link may read it.
     #[serde(default, deserialize_with = "given")]
     is_public: Option<bool>,

@@ -34,7 +34,7 @@ pub use playlist::{Entry, Playlist, PublicPlaylist, SongPage, SongsPut};
 pub use playlist_cursor::{Edition, PlaylistCursor, SongCursor};
 pub use playlist_edit::{
     CoverUrl, Entries, Expected, MAX_AT_ONCE, MAX_DELETED, MAX_PLAYLISTS, MAX_SONGS, MOST_TOLD,
-    NewPlaylist, Place, PlaylistName, PlaylistRefusal, PlaylistUpdate, Songs, given,
+    NewPlaylist, Nullable, Place, PlaylistName, PlaylistRefusal, PlaylistUpdate, Songs, given,
 };
 pub use published::{Bounds, Look, Published};
 pub use snapshot::{HistoryState, SnapshotEnd, SnapshotEntries, SnapshotHead, SnapshotLine};

@@ -60,7 +60,7 @@ pub struct PlaylistUpdate {
     /// What the user calls it.
     pub name: Option<PlaylistName>,
     /// A picture, or that there is none.
-    pub cover_url: Option<Option<CoverUrl>>,
+    pub cover_url: Nullable<CoverUrl>,
     /// Whether everybody who has its link may read it.
     pub is_public: Option<bool>,
 }
@@ -73,8 +73,10 @@ impl PlaylistUpdate {
         if let Some(name) = &self.name {
             name.as_str().clone_into(&mut next.name);
         }
-        if let Some(cover_url) = &self.cover_url {
-            next.cover_url = cover_url.as_ref().map(|url| url.as_str().to_owned());
+        match &self.cover_url {
+            Nullable::LeftOut => {}
+            Nullable::Null => next.cover_url = None,
+            Nullable::Is(url) => next.cover_url = Some(url.as_str().to_owned()),
         }
         next.is_public = self.is_public.unwrap_or(to.is_public);
         (next != *to).then_some(next)
@@ -99,16 +101,13 @@ impl Place {
     ///
     /// # Errors
     /// [`FieldError`] when both are given.
-    pub fn of(
-        after: Option<Option<EntryId>>,
-        before: Option<Option<EntryId>>,
-    ) -> Result<Self, FieldError> {
+    pub fn of(after: Nullable<EntryId>, before: Nullable<EntryId>) -> Result<Self, FieldError> {
         match (after, before) {
-            (Some(_), Some(_)) => Err(FieldError::new("before", "not beside after")),
-            (Some(None), None) => Ok(Self::Beginning),
-            (Some(Some(id)), None) => Ok(Self::After(id)),
-            (None, Some(Some(id))) => Ok(Self::Before(id)),
-            (None, Some(None) | None) => Ok(Self::End),
+            (Nullable::LeftOut, Nullable::Is(id)) => Ok(Self::Before(id)),
+            (Nullable::LeftOut, _) => Ok(Self::End),
+            (Nullable::Null, Nullable::LeftOut) => Ok(Self::Beginning),
+            (Nullable::Is(id), Nullable::LeftOut) => Ok(Self::After(id)),
+            _ => Err(FieldError::new("before", "not beside after")),
         }
     }
 
@@ -187,6 +186,24 @@ pub fn given<'de, T: Deserialize<'de>, D: de::Deserializer<'de>>(
     d: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(d).map(Some)
+}
+
+/// A field for which null says something else than nothing. To be read with `#[serde(default)]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nullable<T> {
+    /// It is not there.
+    #[default]
+    LeftOut,
+    /// It is null.
+    Null,
+    /// It has a value.
+    Is(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Nullable<T> {
+    fn deserialize<D: de::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Option::deserialize(d).map(|it| it.map_or(Self::Null, Self::Is))
+    }
 }
 
 /// What `If-Match` says.
@@ -295,12 +312,12 @@ mod tests {
         assert_eq!(none.applied(&playlist), None);
         let same = PlaylistUpdate {
             name: PlaylistName::parse("a").ok(),
-            cover_url: Some(CoverUrl::parse("https://h/").ok()),
+            cover_url: Nullable::Is(CoverUrl::parse("https://h/").unwrap()),
             is_public: Some(false),
         };
         assert_eq!(same.applied(&playlist), None);
         let bare = PlaylistUpdate {
-            cover_url: Some(None),
+            cover_url: Nullable::Null,
             ..none
         };
         assert_eq!(bare.applied(&playlist).unwrap().cover_url, None);

@@ -102,7 +102,7 @@ async fn a_refused_call_is_decided_anew_and_no_other(bed: &Bed) {
     };
     let add = async |asked: &str| {
         let new = NewSongs {
-            place: Place::of(None, None).unwrap(),
+            place: Place::End,
             songs: vec![TargetId::parse("s").unwrap()],
             first: EntryId(bed.uuid()),
             key: Some(key(1, asked)),

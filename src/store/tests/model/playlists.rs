@@ -15,7 +15,7 @@ use crate::{
         idempotency::IdempotencyKey,
         ids::{EntryId, PlaylistId},
         library::{
-            CoverUrl, Entry, Expected, NewPlaylist, Place as At0, Playlist, PlaylistName,
+            CoverUrl, Entry, Expected, NewPlaylist, Nullable, Place as At0, Playlist, PlaylistName,
             PlaylistRefusal as Refusal, PlaylistUpdate, VersionTag,
         },
     },
@@ -471,7 +471,9 @@ async fn run(
         Verb::Update(to, url, is_public) => {
             let update = PlaylistUpdate {
                 name: to.map(name),
-                cover_url: url.map(cover),
+                cover_url: url.map_or(Nullable::LeftOut, |it| {
+                    cover(it).map_or(Nullable::Null, Nullable::Is)
+                }),
                 is_public: *is_public,
             };
             store.playlist_update(soon, target, update).await
