@@ -1,6 +1,6 @@
 //! Broadcasts as the service that began them sees them.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,6 +14,7 @@ use crate::{
     },
     http::{
         error::ApiError,
+        etag,
         extract::{Actors, deadline},
         json::{Path, Query},
         openapi::Problem,
@@ -77,10 +78,12 @@ pub(super) async fn cancel(
 /// Broadcasts of this key, also finished ones, for 30 days.
 #[utoipa::path(get, path = "/internal/v1/broadcasts", tag = "broadcasts",
     params(PageQuery), security(("key" = ["events:broadcast"])),
-    responses((status = 200, description = "Newest first", body = BroadcastPage),
+    responses((status = 200, description = "Newest first", body = BroadcastPage, headers(("ETag" = String))),
+              (status = 304, description = "`If-None-Match` names what it would be"),
               (status = 401, description = "`api_key_invalid`", body = Problem),
               (status = 403, description = "`scope_missing`", body = Problem)))]
 pub(super) async fn list(
+    req: HttpRequest,
     graph: Actors,
     service: Service<EventsBroadcast>,
     Query(query): Query<PageQuery>,
@@ -98,7 +101,7 @@ pub(super) async fn list(
         let (created_at, id) = (it.created_at, it.id);
         BroadcastCursor { created_at, id }.encode()
     });
-    Ok(HttpResponse::Ok().json(BroadcastPage { items, next_cursor }))
+    etag::tagged(&req, &BroadcastPage { items, next_cursor })
 }
 
 /// Registers the routes.
