@@ -15,6 +15,7 @@ pub mod library;
 pub mod limit;
 pub mod mask;
 pub mod nodes;
+pub mod object;
 pub mod services;
 pub mod sync;
 pub mod text;

@@ -20,6 +20,7 @@ use crate::{
         error::{ErrorCode, FieldError},
         ids::PlayId,
         library::{HistoryPlace, MAX_NEW_PLAYS, NewPlay, Play, PlayResult},
+        object::objects,
     },
 };
 
@@ -28,6 +29,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct NewPlays {
     /// 1 to 200.
+    #[serde(deserialize_with = "objects")]
     plays: Vec<NewPlay>,
 }
 

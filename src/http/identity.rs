@@ -29,6 +29,7 @@ use crate::{
             SmsCode, User,
         },
         ids::DeviceId,
+        object::object,
     },
     telemetry::metrics::Metrics,
 };
@@ -62,6 +63,7 @@ pub struct NewSession {
     #[schema(example = "123456")]
     code: SmsCode,
     /// The device that logs in.
+    #[serde(deserialize_with = "object")]
     device: NewDevice,
     /// The device that gives way if there is no room, by `device_id` or `id`.
     replace_device_id: Option<String>,

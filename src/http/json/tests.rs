@@ -6,7 +6,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::*;
-use crate::http::testing::{Answer, Server, server};
+use crate::http::{
+    history::NewPlays,
+    identity::NewSession,
+    testing::{Answer, Server, server},
+};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -235,4 +239,20 @@ async fn a_path_is_refused_by_name() {
         let detail = told["errors"][0]["detail"].as_str().unwrap();
         answer.refuses(field, detail);
     }
+}
+
+#[test]
+fn what_is_within_a_body_is_objects_too() {
+    let session = br#"{"phone":"+8613800138000","code":"123456","device":["d","ios",null,{}]}"#;
+    let Err(error) = parse_json::<NewSession>(session) else {
+        panic!("a list was taken for a device");
+    };
+    assert!(error.body(None).contains(r#""field":"device""#));
+    let plays = br#"{"plays":[["01900000-0000-4000-8000-000000000001","s","S","",0,"2026-11-20T10:00:00Z"]]}"#;
+    let Err(error) = parse_json::<NewPlays>(plays) else {
+        panic!("a list was taken for a play");
+    };
+    let text = error.body(None);
+    assert!(text.contains(r#""field":"plays[0]""#), "{text}");
+    assert!(text.contains("expected an object"), "{text}");
 }
