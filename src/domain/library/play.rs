@@ -1,6 +1,6 @@
 //! Plays: what a user listened to.
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use utoipa::ToSchema;
 
@@ -45,7 +45,7 @@ pub struct NewPlay {
     #[schema(minimum = 0, maximum = 86_400)]
     pub duration: i64,
     /// RFC 3339, from 1970 on. More than 5 minutes ahead of the server it becomes the server's time.
-    #[serde(deserialize_with = "moment")]
+    #[serde(deserialize_with = "crate::domain::time::deserialize")]
     pub played_at: DateTime<Utc>,
 }
 
@@ -71,16 +71,6 @@ fn seconds<'de, D: Deserializer<'de>>(d: D) -> Result<i64, D::Error> {
     } else {
         Err(D::Error::custom(format!("0 to {MAX_DURATION}")))
     }
-}
-
-/// Cut to microseconds, which is what the store keeps.
-fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<DateTime<Utc>, D::Error> {
-    let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
-    DateTime::parse_from_rfc3339(&text)
-        .map(|at| at.to_utc().trunc_subsecs(6))
-        .ok()
-        .filter(|at| *at >= DateTime::UNIX_EPOCH)
-        .ok_or_else(|| D::Error::custom("an RFC 3339 time from 1970 on"))
 }
 
 /// A play in the history.

@@ -1,16 +1,16 @@
 //! For whom a broadcast is: everybody, some by their ids, or those with certain devices.
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::domain::{identity::Platform, ids::UserId};
+use crate::domain::{identity::Platform, ids::UserId, object::Object, time};
 
 /// The most users that can be named.
 const MOST_USERS: usize = 10_000;
 
 /// For whom a broadcast is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "Object<Written>", into = "Written")]
 pub enum Segment {
     /// Everybody.
     Everybody,
@@ -37,9 +37,19 @@ pub(super) struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     platforms: Option<Vec<Platform>>,
     /// Users with a device (of one of the platforms, if they are named) that logged in or renewed its
-    /// tokens since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// tokens since: RFC 3339, from 1970 on.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "moment"
+    )]
     active_since: Option<DateTime<Utc>>,
+}
+
+fn moment<'de, D: Deserializer<'de>>(d: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Moment(#[serde(deserialize_with = "time::deserialize")] DateTime<Utc>);
+    Ok(Option::<Moment>::deserialize(d)?.map(|Moment(at)| at))
 }
 
 impl Segment {
@@ -57,10 +67,10 @@ impl Segment {
     }
 }
 
-impl TryFrom<Written> for Segment {
+impl TryFrom<Object<Written>> for Segment {
     type Error = &'static str;
 
-    fn try_from(it: Written) -> Result<Self, Self::Error> {
+    fn try_from(Object(it): Object<Written>) -> Result<Self, Self::Error> {
         match it {
             Written {
                 user_ids: Some(mut users),
@@ -89,10 +99,6 @@ impl TryFrom<Written> for Segment {
             } => {
                 if platforms.as_ref().is_some_and(Vec::is_empty) {
                     return Err("at least one of platforms");
-                }
-                // Long before that the database would fail.
-                if active_since.is_some_and(|at| at.timestamp() < 0) {
-                    return Err("active_since after 1970");
                 }
                 let mut platforms = platforms.unwrap_or_default();
                 platforms.sort_unstable();
@@ -168,7 +174,10 @@ mod tests {
             json!({"platforms": []}),
             json!({"platforms": ["fridge"]}),
             json!({"active_since": "yesterday"}),
+            // `SQLite`, which compares texts, would find everybody active since then.
+            json!({"active_since": "+12345-01-01T00:00:00Z"}),
             json!({"country": "de"}),
+            json!([[a]]),
         ] {
             assert!(read(bad.clone()).is_err(), "{}", bad.to_string().len());
         }
@@ -189,7 +198,7 @@ mod tests {
             } else {
                 Written { user_ids: Some(users), ..Written::default() }
             };
-            let segment = Segment::try_from(written).unwrap();
+            let segment = Segment::try_from(Object(written)).unwrap();
             let stored = serde_json::to_value(&segment).unwrap();
             prop_assert!(stored.is_object());
             prop_assert_eq!(read(stored), Ok(segment));
