@@ -51,6 +51,15 @@ pub(crate) fn is_token(s: &str, extra: &[u8]) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
 }
 
+/// What a refusal quotes of the input: it goes back to who sent it, and need not be all of it.
+pub(crate) fn shortened(s: &str) -> String {
+    const MAX_QUOTED: usize = 200;
+    match s.char_indices().nth(MAX_QUOTED) {
+        Some((at, _)) => format!("{}…", &s[..at]),
+        None => s.to_owned(),
+    }
+}
+
 /// Whether U+0000 is anywhere in it, which JSON columns of `PostgreSQL` cannot hold.
 pub(crate) fn holds_nul(map: &serde_json::Map<String, serde_json::Value>) -> bool {
     use serde_json::Value;

@@ -11,13 +11,15 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::error::ApiError;
-use crate::domain::error::{ErrorCode, FieldError};
+use crate::domain::{
+    error::{ErrorCode, FieldError},
+    text::shortened,
+};
 
 /// The most that a body may hold.
 pub const MAX_BODY: usize = 1024 * 1024;
 /// A body that takes longer would only hold memory and a connection.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
-const MAX_QUOTED: usize = 200;
 const ROOT: &str = "body";
 
 /// A JSON object as the body.
@@ -196,7 +198,7 @@ fn field_error(
                 field.push('.');
             }
             field.push_str(name);
-            return FieldError::new(shorten(&field), short);
+            return FieldError::new(shortened(&field), short);
         }
     }
     if field.is_empty() {
@@ -214,16 +216,9 @@ fn field_error(
             || "unknown field".to_owned(),
             |list| format!("unknown field, expected {list}"),
         );
-        return FieldError::new(shorten(&field), detail);
+        return FieldError::new(shortened(&field), detail);
     }
-    FieldError::new(shorten(&field), shorten(detail))
-}
-
-fn shorten(s: &str) -> String {
-    match s.char_indices().nth(MAX_QUOTED) {
-        Some((at, _)) => format!("{}…", &s[..at]),
-        None => s.to_owned(),
-    }
+    FieldError::new(shortened(&field), shortened(detail))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::domain::{
     identity::ClientDeviceId,
     ids::{EntryId, PlaylistId},
     sync::{Signal, SignalTo},
+    text::shortened,
 };
 
 /// The most milliseconds of a song: a day.
@@ -180,7 +181,9 @@ impl PlayerSignal {
 fn read<T: DeserializeOwned>(signal: &Signal) -> Result<T, FieldError> {
     let text = match signal.data.as_str() {
         "null" => "{}",
-        text => text,
+        // A struct would also be read from an array, by the order of its fields: that is no contract.
+        text if text.starts_with('{') => text,
+        _ => return Err(FieldError::new("data", "expected an object")),
     };
     let mut de = serde_json::Deserializer::from_str(text);
     serde_path_to_error::deserialize(&mut de).map_err(|e| {
@@ -193,7 +196,7 @@ fn read<T: DeserializeOwned>(signal: &Signal) -> Result<T, FieldError> {
         if let Some(at) = detail.rfind(" at line ") {
             detail.truncate(at);
         }
-        FieldError::new(field, detail)
+        FieldError::new(shortened(&field), shortened(&detail))
     })
 }
 
@@ -357,6 +360,14 @@ mod tests {
         assert_eq!(refused("player.seek", "{}"), "data");
         assert_eq!(refused("player.pause", r#"{"now":true}"#), "data.now");
         assert_eq!(refused("player.transfer", "null"), "data");
+        assert_eq!(
+            refused("player.seek", "[1]"),
+            "data",
+            "by the order of fields"
+        );
+        assert_eq!(refused("player.pause", "[]"), "data");
+        let long = format!(r#"{{"{}":1}}"#, "x".repeat(9000));
+        assert!(refused("player.pause", &long).len() < 300);
         assert!(
             PlayerSignal::parse(&signal("player.pause", "null"))
                 .unwrap()
