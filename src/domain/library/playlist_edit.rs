@@ -31,10 +31,16 @@ checked_text! {
 }
 
 /// Whether `s` is an address that a client can fetch a picture from, as it stands. Clients show it to all
-/// who have the playlist's link, so it holds no password.
+/// who have the playlist's link, so it holds no password. Browsers read `https:h` and `https:\\h` too, and
+/// others find another host in `https://a\@b`: only what all read alike is taken.
 fn is_https(s: &str) -> bool {
+    let (scheme, rest) = s.split_at_checked("https://".len()).unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     s.len() <= 1024
         && s.bytes().all(|b| b.is_ascii_graphic())
+        && scheme.eq_ignore_ascii_case("https://")
+        && !authority.is_empty()
+        && !authority.contains(['@', '\\'])
         && url::Url::parse(s).is_ok_and(|url| {
             url.scheme() == "https"
                 && url.host_str().is_some_and(|host| !host.is_empty())
@@ -285,6 +291,12 @@ mod tests {
             " https://h/",
             "https://h/\n",
             "//h/",
+            "https:h/",
+            "https:/h/",
+            "https:///h/",
+            r"https:\\h/",
+            r"https://a\@b/",
+            "https://@h/",
             "https://h/ä",
             "https://u@h/",
             "https://u:p@h/",
