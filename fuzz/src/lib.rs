@@ -4,12 +4,17 @@
 //! in `corpus/`. A new one is a function here, a file in `fuzz_targets/`, a `[[bin]]`, a line in
 //! [`TARGETS`] and a folder of inputs.
 
+mod body;
+mod library;
+mod services;
+
 use std::{collections::BTreeMap, str};
 
 use listen_stream::domain::{
     identity::ClientDeviceId,
     ids::Epoch,
-    library::FavoriteCursor,
+    library::{FavoriteCursor, HistoryPlace, PlaylistCursor, SongCursor},
+    services::BroadcastCursor,
     sync::{AckToken, ClientFrame, Position, Ref, ServerFrame, Signal, SignalData, SignalTo},
 };
 use serde_json::{json, value::RawValue};
@@ -22,7 +27,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client_frame", client_frame),
     ("ack_token", ack_token),
     ("list_cursor", list_cursor),
+    ("player_signal", library::player_signal),
+    ("new_plays", library::new_plays),
+    ("playlist_edits", library::playlist_edits),
+    ("service_event", services::service_event),
 ];
+
+pub use library::{new_plays, player_signal, playlist_edits};
+pub use services::service_event;
 
 /// A text frame of a client. What is accepted is an object that says what was read from it, holds
 /// no more than came in, and is read the same when it is written plainly.
@@ -139,11 +151,11 @@ fn relayed(signal: &Signal) {
     assert_eq!(&arrived, signal);
 }
 
-/// The bits of a token or cursor: 24 bytes as 32 characters of base64url, told apart from anything
-/// else without the decoder that is tested.
-fn bits(text: &str) -> Option<u128> {
+/// The last 128 bits of a token or cursor: bytes as `chars` characters of base64url, told apart from
+/// anything else without the decoder that is tested.
+fn bits(text: &str, chars: usize) -> Option<u128> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    if text.len() != 32 {
+    if text.len() != chars {
         return None;
     }
     // The last 128 of them, which is as many as the checks need.
@@ -158,7 +170,7 @@ pub fn ack_token(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
         let token = AckToken::decode(text);
         // Positions are not negative: that is the first bit of the last eight bytes.
-        let good = bits(text).is_some_and(|bits| bits >> 63 & 1 == 0);
+        let good = bits(text, 32).is_some_and(|bits| bits >> 63 & 1 == 0);
         assert_eq!(token.is_some(), good);
         if let Some(token) = token {
             assert_eq!(token.encode(), text, "two texts, one meaning");
@@ -181,13 +193,14 @@ fn uuid(bytes: &[u8]) -> Epoch {
     format!("{number:032x}").parse().expect("a UUID")
 }
 
-/// The cursor of a list, as text of a client.
+/// The cursor of a list, as text of a client: of favorites, plays, playlists or broadcasts, which are
+/// sorted by time, or of the songs of a playlist.
 pub fn list_cursor(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else {
         return;
     };
     let cursor = FavoriteCursor::decode(text);
-    match (cursor, bits(text)) {
+    match (cursor, bits(text, 32)) {
         (Some(cursor), Some(_)) => {
             assert_eq!(cursor.encode(), text, "two texts, one meaning");
             assert!(cursor.created_at.timestamp_micros() >= 0);
@@ -196,5 +209,30 @@ pub fn list_cursor(data: &[u8]) {
         // Times of the years that databases know are taken: they begin with 0, and then a few.
         (None, Some(_)) => assert!(!text.starts_with("AA"), "one of ours"),
         (None, None) => {}
+    }
+    same_cursor(cursor, text);
+    song_cursor(text);
+}
+
+/// What is no cursor of one list is none of another.
+fn same_cursor(cursor: Option<FavoriteCursor>, text: &str) {
+    let expected = cursor.map(|it| (it.created_at, it.id.0));
+    let plays = HistoryPlace::decode(text).inspect(|it| assert_eq!(it.encode(), text));
+    assert_eq!(plays.map(|it| (it.played_at, it.id.0)), expected);
+    let playlists = PlaylistCursor::decode(text).inspect(|it| assert_eq!(it.encode(), text));
+    assert_eq!(playlists.map(|it| (it.created_at, it.id.0)), expected);
+    let broadcasts = BroadcastCursor::decode(text).inspect(|it| assert_eq!(it.encode(), text));
+    assert_eq!(broadcasts.map(|it| (it.created_at, it.id.0)), expected);
+}
+
+fn song_cursor(text: &str) {
+    let cursor = SongCursor::decode(text);
+    // 16 bytes are 132 bits less the last four, which say nothing. Ranks are not negative: that is the
+    // first bit of the last eight bytes.
+    let good = bits(text, 22).is_some_and(|bits| bits & 0xf == 0 && bits >> 67 & 1 == 0);
+    assert_eq!(cursor.is_some(), good);
+    if let Some(cursor) = cursor {
+        assert_eq!(cursor.encode(), text, "two texts, one meaning");
+        assert!(cursor.rank >= 0);
     }
 }
