@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::new_plays(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::library::new_plays(data));

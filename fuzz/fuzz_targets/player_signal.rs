@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::player_signal(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::library::player_signal(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::playlist_edits(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::library::playlist_edits(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::service_event(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::services::service_event(data));

@@ -5,8 +5,8 @@
 //! [`TARGETS`] and a folder of inputs.
 
 mod body;
-mod library;
-mod services;
+pub mod library;
+pub mod services;
 
 use std::{collections::BTreeMap, str};
 
@@ -32,9 +32,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("playlist_edits", library::playlist_edits),
     ("service_event", services::service_event),
 ];
-
-pub use library::{new_plays, player_signal, playlist_edits};
-pub use services::service_event;
 
 /// A text frame of a client. What is accepted is an object that says what was read from it, holds
 /// no more than came in, and is read the same when it is written plainly.
@@ -229,7 +226,7 @@ fn song_cursor(text: &str) {
     let cursor = SongCursor::decode(text);
     // 16 bytes are 132 bits less the last four, which say nothing. Ranks are not negative: that is the
     // first bit of the last eight bytes.
-    let good = bits(text, 22).is_some_and(|bits| bits & 0xf == 0 && bits >> 67 & 1 == 0);
+    let good = bits(text, 22).is_some_and(|bits| bits.trailing_zeros() >= 4 && bits >> 67 & 1 == 0);
     assert_eq!(cursor.is_some(), good);
     if let Some(cursor) = cursor {
         assert_eq!(cursor.encode(), text, "two texts, one meaning");

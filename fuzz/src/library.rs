@@ -12,10 +12,11 @@ use listen_stream::{
         ids::EntryId,
         library::{
             Arrivals, CoverUrl, Entries, HistoryPlace, MAX_AT_ONCE, MAX_EVENT_DATA, MAX_SONGS,
-            NewPlay, Place, PlayStatus, Player, PlayerSignal, PlaylistName, Ruling, Songs,
-            VersionTag,
+            NewPlay, Place, Play, PlayStatus, Player, PlayerSignal, Playing, PlaylistName, Ruling,
+            Songs, TargetId, VersionTag,
         },
         sync::{ClientFrame, Signal, SignalTo},
+        time,
     },
     http::{
         history::NewPlays,
@@ -103,7 +104,7 @@ fn player_taken(signal: &Signal, meaning: &PlayerSignal) {
             for millis in [Some(playing.position_ms), playing.duration_ms] {
                 assert!((0..=MAX_MILLIS).contains(&millis.unwrap_or(0)));
             }
-            told(player, playing, plain);
+            told(player, playing, &plain);
         }
         (PlayerSignal::Transfer(sent), Ok(Ruling::Activate(device))) => {
             assert_eq!(sent.device_id, device);
@@ -118,12 +119,13 @@ fn player_taken(signal: &Signal, meaning: &PlayerSignal) {
 }
 
 /// What plays is kept as it was said, and fits into an event when another device takes over.
-fn told(mut player: Player, playing: listen_stream::domain::library::Playing, plain: Value) {
-    assert!(player.report(playing, Default::default()), "it is new");
+fn told(mut player: Player, playing: Playing, plain: &Value) {
+    let now = time::parse("2026-11-20T10:00:00Z").expect("a time");
+    assert!(player.report(playing, now), "it is new");
     let mut state = serde_json::to_value(&player.state).expect("it can be written");
     let members = state.as_object_mut().expect("an object");
     assert!(members.remove("reported_at").is_some());
-    assert_eq!(state, plain);
+    assert_eq!(state, *plain);
     let event = serde_json::to_vec(&player.activate(None, 2)).expect("it can be written");
     assert!(event.len() <= MAX_EVENT_DATA);
 }
@@ -156,7 +158,7 @@ pub fn new_plays(data: &[u8]) {
     let keep = 3;
     let settled = Arrivals::new(&plays, now, None, &HashMap::new()).settle(0, keep, &[]);
     let ids: BTreeSet<_> = plays.iter().map(|it| it.id).collect();
-    let added: BTreeSet<_> = settled.added.iter().map(|it| it.place()).collect();
+    let added: BTreeSet<_> = settled.added.iter().map(Play::place).collect();
     assert_eq!(settled.added.len(), ids.len().min(keep));
     assert_eq!(added.len(), settled.added.len(), "one was added twice");
     assert_eq!(settled.results.len(), plays.len());
@@ -274,7 +276,7 @@ fn songs<const MAX: usize>(value: &Value, least: usize) {
     assert!(sent.iter().all(is_token));
     let songs: Songs<MAX> = serde_json::from_value(value.clone()).expect("they were taken");
     let sent = sent.iter().filter_map(Value::as_str);
-    assert!(songs.into_inner().iter().map(|it| it.as_str()).eq(sent));
+    assert!(songs.into_inner().iter().map(TargetId::as_str).eq(sent));
 }
 
 fn entries<const MAX: usize>(value: &Value, least: usize) {
@@ -293,7 +295,7 @@ fn place(body: &Map<String, Value>) {
     let read = |name| {
         let value: &Value = body.get(name)?;
         let id: Option<EntryId> = serde_json::from_value(value.clone()).expect("it was taken");
-        assert_eq!(id.map(|id| id.to_string()), plain_id(value));
+        assert_eq!(id.as_ref().map(EntryId::to_string), plain_id(value));
         Some(id)
     };
     let (after, before) = (read("after"), read("before"));
