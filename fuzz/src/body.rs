@@ -73,9 +73,11 @@ pub fn is_line(value: &Value, chars: std::ops::RangeInclusive<usize>) -> bool {
 /// An id in the one spelling that the server uses; ids are read in others too.
 pub fn plain_id(value: &Value) -> Option<String> {
     let text = value.as_str()?;
-    let text = text.strip_prefix("urn:uuid:").unwrap_or(text);
+    // In small letters or large ones.
+    let lower = text.to_ascii_lowercase();
+    let text = lower.strip_prefix("urn:uuid:").unwrap_or(&lower);
     let text = text.trim_start_matches('{').trim_end_matches('}');
-    let mut hex = text.replace('-', "").to_ascii_lowercase();
+    let mut hex = text.replace('-', "");
     assert_eq!(hex.len(), 32, "{text}");
     for at in [20, 16, 12, 8] {
         hex.insert(at, '-');

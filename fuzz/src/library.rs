@@ -12,8 +12,8 @@ use listen_stream::{
         ids::EntryId,
         library::{
             Arrivals, CoverUrl, Entries, HistoryPlace, MAX_AT_ONCE, MAX_EVENT_DATA, MAX_SONGS,
-            NewPlay, Place, Play, PlayStatus, Player, PlayerSignal, Playing, PlaylistName, Ruling,
-            Songs, TargetId, VersionTag,
+            NewPlay, Nullable, Place, Play, PlayStatus, Player, PlayerSignal, Playing,
+            PlaylistName, Ruling, Songs, TargetId, VersionTag,
         },
         sync::{ClientFrame, Signal, SignalTo},
         time,
@@ -293,21 +293,31 @@ fn entries<const MAX: usize>(value: &Value, least: usize) {
 /// `after` and `before` of a body. That not both are there is for the handler to say.
 fn place(body: &Map<String, Value>) {
     let read = |name| {
-        let value: &Value = body.get(name)?;
-        let id: Option<EntryId> = serde_json::from_value(value.clone()).expect("it was taken");
-        assert_eq!(id.as_ref().map(EntryId::to_string), plain_id(value));
-        Some(id)
+        let Some(value) = body.get(name) else {
+            return Nullable::LeftOut;
+        };
+        let read: Nullable<EntryId> = serde_json::from_value(value.clone()).expect("it was taken");
+        let id = match read {
+            Nullable::Is(id) => Some(id.to_string()),
+            _ => None,
+        };
+        assert_eq!(id, plain_id(value));
+        read
     };
     let (after, before) = (read("after"), read("before"));
     match Place::of(after, before) {
         Err(refusal) => {
-            assert!(after.is_some() && before.is_some());
+            assert!(![after, before].contains(&Nullable::LeftOut));
             assert_eq!(refusal.field, "before");
         }
         Ok(place) => {
             let named = place.named();
-            assert_eq!(named.map(|(id, _)| id), after.or(before).flatten());
-            assert_eq!(matches!(place, Place::Beginning), after == Some(None));
+            let given = match (after, before) {
+                (Nullable::Is(id), _) | (_, Nullable::Is(id)) => Some(id),
+                _ => None,
+            };
+            assert_eq!(named.map(|(id, _)| id), given);
+            assert_eq!(matches!(place, Place::Beginning), after == Nullable::Null);
             assert!(named.is_none_or(|(_, field)| body.contains_key(field)));
         }
     }
