@@ -28,12 +28,23 @@ pub enum Once<T> {
     Reused,
 }
 
+/// What is remembered of a command that may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// A repetition is answered the same.
+    Answer,
+    /// It is decided anew, as after a refusal whose reason may be gone by then; something else under the key
+    /// is another call all the same.
+    Asked,
+    /// Nothing: that is for refusals that must cost nothing, however many there are.
+    Nothing,
+}
+
 /// What a command brings back that may be repeated.
 pub(super) trait Outcome {
-    /// Whether a repetition is answered the same. If not it is decided anew, as after a refusal whose reason
-    /// may be gone by then.
-    fn is_final(&self) -> bool {
-        true
+    /// What is remembered of it.
+    fn kept(&self) -> Kept {
+        Kept::Answer
     }
 }
 
@@ -69,29 +80,29 @@ where
         let issued = self.command.issued();
         // The lock first: of two that come at once the second one finds the answer.
         let log = OpenLog::lock(tx, issued).await?;
-        if let Some((asked_hash, answer)) = find(tx, self.owner, key, issued.now).await? {
-            if asked_hash != key.asked_hash {
+        if let Some(found) = find(tx, self.owner, key, issued.now).await? {
+            if found.asked_hash != key.asked_hash {
                 return Ok(Once::Reused);
             }
-            if !answer.is_null() {
-                let answer = serde_json::from_value(answer);
-                let Remembered { seq, value } =
-                    answer.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
+            if let Some(Answer { value, seq }) = found.answer {
+                let value = serde_json::from_value(value)
+                    .map_err(|_| StoreError::Corrupt("a remembered answer"))?;
                 let mut written = log.close(tx, value).await?;
-                written.log.head_seq = seq;
+                written.log.head_seq = seq.unwrap_or(written.log.head_seq);
                 return Ok(Once::Ran(written));
             }
         }
         let written = self.command.run(tx).await?;
-        let answer = if written.value.is_final() {
-            let answer = Remembered {
-                seq: written.log.head_seq,
-                value: &written.value,
-            };
-            serde_json::to_value(answer).map_err(|_| StoreError::Corrupt("an answer"))?
-        } else {
-            // What was asked is remembered all the same: something else is another call.
-            serde_json::Value::Null
+        let answer = match written.value.kept() {
+            Kept::Answer => {
+                let value = serde_json::to_value(&written.value);
+                Some(Answer {
+                    value: value.map_err(|_| StoreError::Corrupt("an answer"))?,
+                    seq: Some(written.log.head_seq),
+                })
+            }
+            Kept::Asked => None,
+            Kept::Nothing => return Ok(Once::Ran(written)),
         };
         remember(tx, self.owner, key, issued.now, answer).await?;
         Ok(Once::Ran(written))
@@ -104,45 +115,56 @@ where
     }
 }
 
-/// An answer, with the head of the log that was told with it.
+/// What was answered.
 #[derive(Serialize, Deserialize)]
-struct Remembered<T> {
-    seq: i64,
-    value: T,
+pub(super) struct Answer {
+    pub value: serde_json::Value,
+    /// The head of the log that was told with it. Rows of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<i64>,
 }
 
-/// What was asked under the key, and the answer; null where it was none that lasts.
+/// A key that was used.
+pub(super) struct Found {
+    /// What for.
+    pub asked_hash: String,
+    /// None where it was none that lasts.
+    pub answer: Option<Answer>,
+}
+
+/// What is known of the key.
 pub(super) async fn find(
     tx: &mut Tx<'_>,
     owner: Uuid,
     key: &IdempotencyKey,
     now: DateTime<Utc>,
-) -> Result<Option<(String, serde_json::Value)>, Failed> {
+) -> Result<Option<Found>, Failed> {
     let row: Option<(String, Json<serde_json::Value>)> = on_tx!(tx, conn => sqlx::query_as(
         "SELECT asked_hash, answer FROM idempotency_keys
          WHERE owner = $1 AND key_hash = $2 AND created_at > $3")
         .bind(owner).bind(&key.key_hash).bind(now - REMEMBERED)
         .fetch_optional(conn).await?);
-    // JSON columns hold objects or arrays only.
-    Ok(row.map(|(asked_hash, Json(mut answer))| {
-        let value = answer.get_mut("value").map(serde_json::Value::take);
-        (asked_hash, value.unwrap_or_default())
+    // JSON columns hold objects or arrays only: `{}` is no answer.
+    Ok(row.map(|(asked_hash, Json(answer))| Found {
+        asked_hash,
+        answer: serde_json::from_value(answer).ok(),
     }))
 }
 
-/// Notes what was asked under the key, and the answer; null where it is none that lasts. [`find`] said that
-/// the key is free, or open: when another transaction was faster since, this one is to run again.
+/// Notes what was asked under the key, and the answer, unless it is none that lasts. [`find`] said that the
+/// key is free, or open: when another transaction was faster since, this one is to run again.
 pub(super) async fn remember(
     tx: &mut Tx<'_>,
     owner: Uuid,
     key: &IdempotencyKey,
     now: DateTime<Utc>,
-    answer: serde_json::Value,
+    answer: Option<Answer>,
 ) -> Result<(), Failed> {
-    let answer = if answer.is_null() {
-        serde_json::json!({})
-    } else {
-        serde_json::json!({ "value": answer })
+    let answer = match answer {
+        Some(answer) => {
+            serde_json::to_value(answer).map_err(|_| StoreError::Corrupt("an answer"))?
+        }
+        None => serde_json::json!({}),
     };
     // A service's key is not under one user's lock. One that is there may be written over only when it is
     // too old to count, or open and of the same call.

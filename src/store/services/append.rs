@@ -13,7 +13,7 @@ use crate::{
         Once, Store, StoreError, Tx, Written,
         command::Command,
         error::Failed,
-        idempotency::{OfUser, OnlyOnce, Outcome},
+        idempotency::{Kept, OfUser, OnlyOnce, Outcome},
         on_tx,
         sync::{Issued, OpenLog},
     },
@@ -57,8 +57,12 @@ impl Store {
 }
 
 impl Outcome for Appended {
-    fn is_final(&self) -> bool {
-        matches!(self, Self::Stored { .. })
+    fn kept(&self) -> Kept {
+        match self {
+            Self::Stored { .. } => Kept::Answer,
+            // A service that is over its quota must not fill the database with its keys.
+            Self::OverQuota(_) | Self::KeyRevoked => Kept::Nothing,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
         Store, StoreError, Tx,
         command::Command,
         error::Failed,
-        idempotency::{find, remember},
+        idempotency::{Answer, find, remember},
         on_pool, on_tx,
     },
 };
@@ -273,14 +273,16 @@ impl Command for Start {
             return Ok(BroadcastStarted::KeyRevoked);
         }
         if let Some(key) = &self.key
-            && let Some((asked_hash, answer)) = find(tx, new.key.0, key, new.now).await?
+            && let Some(found) = find(tx, new.key.0, key, new.now).await?
         {
-            if asked_hash != key.asked_hash {
+            if found.asked_hash != key.asked_hash {
                 return Ok(BroadcastStarted::Reused);
             }
-            let id = serde_json::from_value(answer);
-            let id = id.map_err(|_| StoreError::Corrupt("a remembered answer"))?;
-            return Ok(BroadcastStarted::Accepted(id));
+            let id = found.answer.map(|it| serde_json::from_value(it.value));
+            return match id {
+                Some(Ok(id)) => Ok(BroadcastStarted::Accepted(id)),
+                _ => Err(StoreError::Corrupt("a remembered answer").into()),
+            };
         }
         let unfinished: i64 = on_tx!(tx, conn => sqlx::query_scalar(
             "SELECT count(*) FROM broadcasts WHERE key_id = $1 AND finished_at IS NULL")
@@ -300,9 +302,10 @@ impl Command for Start {
             .bind(last.unwrap_or(nobody)).bind(nobody).bind(new.now)
             .execute(conn).await?.rows_affected());
         if let Some(key) = &self.key {
-            let answer = new.id.serialize(serde_json::value::Serializer);
-            let answer = answer.map_err(|_| StoreError::Corrupt("an answer"))?;
-            remember(tx, new.key.0, key, new.now, answer).await?;
+            let value = new.id.serialize(serde_json::value::Serializer);
+            let value = value.map_err(|_| StoreError::Corrupt("an answer"))?;
+            let answer = Answer { value, seq: None };
+            remember(tx, new.key.0, key, new.now, Some(answer)).await?;
         }
         Ok(BroadcastStarted::Accepted(new.id))
     }

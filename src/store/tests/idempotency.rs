@@ -13,7 +13,9 @@ use crate::{
 
 on_both!(
     a_services_key_is_for_one_of_two_users,
-    a_refused_call_is_decided_anew_and_no_other
+    a_refused_call_is_decided_anew_and_no_other,
+    a_service_over_its_quota_leaves_nothing,
+    an_answer_without_a_position_is_told_with_the_head
 );
 
 fn key(n: i64, asked: &str) -> IdempotencyKey {
@@ -134,4 +136,78 @@ async fn a_refused_call_is_decided_anew_and_no_other(bed: &Bed) {
     assert!(matches!(first, Some(Ok(_))));
     assert_eq!(add("a").await, first);
     assert_eq!(add("b").await, None);
+}
+
+/// Rows of earlier versions do not say where the log stood.
+async fn an_answer_without_a_position_is_told_with_the_head(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    let id = PlaylistId(bed.uuid());
+    let new = NewPlaylist {
+        name: PlaylistName::parse("n").unwrap(),
+        cover_url: None,
+        is_public: false,
+    };
+    let make = async || {
+        let issued = Issued {
+            user,
+            origin: None,
+            now: t(0),
+            event_id: EventId(bed.uuid()),
+        };
+        let command = PlaylistCommand {
+            issued,
+            id,
+            expected: None,
+        };
+        let key = Some(key(1, "a"));
+        let once = bed
+            .store
+            .playlist_create(bed.soon(), command, new.clone(), key);
+        match once.await.unwrap() {
+            Once::Ran(written) => (written.value.unwrap().id, written.log.head_seq),
+            Once::Reused => panic!("the same call"),
+        }
+    };
+    assert_eq!(make().await, (id, 1));
+    bed.favorites(user, 3).await;
+    assert_eq!(make().await, (id, 1));
+    let old = match bed.store.engine() {
+        Engine::Sqlite => "json_remove(answer, '$.seq')",
+        Engine::Postgres => "answer - 'seq'",
+    };
+    bed.sql(&format!("UPDATE idempotency_keys SET answer = {old}"))
+        .await
+        .unwrap();
+    assert_eq!(make().await, (id, 4));
+}
+
+async fn a_service_over_its_quota_leaves_nothing(bed: &Bed) {
+    let (service, user) = (bed.api_key().await, bed.user().await.user.id);
+    for n in 0..3 {
+        let command = ServiceAppend {
+            issued: Issued {
+                user,
+                origin: None,
+                now: t(0),
+                event_id: EventId(bed.uuid()),
+            },
+            key: service,
+            quotas: Quotas {
+                of_key: 1,
+                of_user: 1,
+                of_log: 1,
+            },
+            event_type: EventType::parse("shop.bought").unwrap(),
+            data: serde_json::from_str::<EventData>("{}").unwrap(),
+        };
+        let key = Some(key(n, "a"));
+        let once = bed.store.service_append(bed.soon(), command, key).await;
+        let Ok(Once::Ran(written)) = once else {
+            panic!("{once:?}");
+        };
+        let stored = matches!(written.value, Appended::Stored { .. });
+        assert_eq!(stored, n == 0);
+    }
+    let kept = bed.count("SELECT count(*) FROM idempotency_keys").await;
+    assert_eq!(kept, 1);
 }

@@ -13,7 +13,7 @@ use crate::{
         Issued, Tx, Written,
         command::{Command, weight_of},
         error::Failed,
-        idempotency::{OfUser, Outcome},
+        idempotency::{Kept, OfUser, Outcome},
         sync::OpenLog,
     },
 };
@@ -85,8 +85,12 @@ impl Open<'_, '_, '_> {
 
 /// What was refused may be possible later: there is room again, the entry is back.
 impl<T> Outcome for Result<T, PlaylistRefusal> {
-    fn is_final(&self) -> bool {
-        self.is_ok()
+    fn kept(&self) -> Kept {
+        if self.is_ok() {
+            Kept::Answer
+        } else {
+            Kept::Asked
+        }
     }
 }
 
