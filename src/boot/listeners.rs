@@ -331,8 +331,8 @@ fn connections(graph: &Graph) -> Connections {
 struct Together(SharedLimits);
 
 impl SharedBuckets for Together {
-    fn take(&self, key: LimitKey, rate: Rate) -> Option<Verdict> {
-        self.0.take(key, rate)
+    fn take(&self, key: LimitKey, rate: Rate, cost: u32) -> Option<Verdict> {
+        self.0.take(key, rate, cost)
     }
 
     fn sweep(&self) {

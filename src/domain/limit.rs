@@ -100,8 +100,9 @@ impl Allowance {
         }
     }
 
-    /// A request that the node's own limiter let in; with what the bucket must be asked now, if anything.
-    pub fn take(&mut self, now: Instant, rate: Rate) -> (Verdict, Option<Want>) {
+    /// A request of so many tokens that the node's own limiter let in; with what the bucket must be asked
+    /// now, if anything.
+    pub fn take(&mut self, now: Instant, rate: Rate, cost: u32) -> (Verdict, Option<Want>) {
         self.used_at = now;
         if now < self.refused_until {
             return (Verdict::Refuse(self.refused_until - now), None);
@@ -109,12 +110,13 @@ impl Allowance {
         if self.until <= now {
             self.tokens = 0;
         }
-        if self.tokens > 0 {
-            self.tokens -= 1;
+        let missing = cost.saturating_sub(self.tokens);
+        self.tokens = self.tokens.saturating_sub(cost);
+        if missing == 0 {
             return (Verdict::Pass(self.room.saturating_add(self.tokens)), None);
         }
-        self.owed = self.owed.saturating_add(1);
-        self.room = self.room.saturating_sub(1);
+        self.owed = self.owed.saturating_add(missing);
+        self.room = self.room.saturating_sub(missing);
         let pass = Verdict::Pass(self.room);
         if std::mem::replace(&mut self.asking, true) {
             return (pass, None);
@@ -204,7 +206,7 @@ mod tests {
         let mut it = Allowance::new(now, RATE);
         for _ in 0..5 {
             now += Duration::from_secs(2);
-            let (verdict, want) = it.take(now, RATE);
+            let (verdict, want) = it.take(now, RATE, 1);
             assert!(matches!(verdict, Verdict::Pass(_)));
             assert_eq!(want, Some(Want { owed: 1, block: 0 }));
             it.granted(
@@ -225,7 +227,7 @@ mod tests {
         let mut it = Allowance::new(now, RATE);
         let mut asked = 0;
         for _ in 0..50 {
-            let (verdict, want) = it.take(now, RATE);
+            let (verdict, want) = it.take(now, RATE, 1);
             assert!(matches!(verdict, Verdict::Pass(_)));
             if let Some(want) = want {
                 asked += 1;
@@ -241,7 +243,7 @@ mod tests {
         let now = start();
         let mut it = Allowance::new(now, RATE);
         for _ in 0..500 {
-            let (verdict, want) = it.take(now, RATE);
+            let (verdict, want) = it.take(now, RATE, 1);
             assert!(matches!(verdict, Verdict::Pass(_)));
             if want.is_some() {
                 it.unanswered();
@@ -255,7 +257,7 @@ mod tests {
         /// one answer.
         #[test]
         fn nodes_together_keep_the_rate(
-            steps in prop::collection::vec((0_usize..3, 0_u64..30, 0_u32..4), 1..600),
+            steps in prop::collection::vec((0_usize..3, 0_u64..30, 0_u32..4, 1_u32..8), 1..600),
         ) {
             let begun = start();
             let mut now = begun;
@@ -263,7 +265,7 @@ mod tests {
             let mut nodes = [Allowance::new(now, RATE); 3];
             let mut waiting: [Option<(Want, u32)>; 3] = [None; 3];
             let (mut passed, mut credit) = (0_u32, 0_u32);
-            for (at, millis, late) in steps {
+            for (at, millis, late, cost) in steps {
                 now += Duration::from_millis(millis);
                 for (node, waits) in nodes.iter_mut().zip(&mut waiting) {
                     match waits {
@@ -275,8 +277,8 @@ mod tests {
                         None => {}
                     }
                 }
-                let (verdict, want) = nodes[at].take(now, RATE);
-                passed += u32::from(matches!(verdict, Verdict::Pass(_)));
+                let (verdict, want) = nodes[at].take(now, RATE, cost);
+                passed += u32::from(matches!(verdict, Verdict::Pass(_))) * cost;
                 if let Some(want) = want {
                     waiting[at] = Some((want, late));
                 }

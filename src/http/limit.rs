@@ -23,7 +23,10 @@ use actix_web::{
     HttpMessage, HttpRequest,
     body::{EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::{self, HeaderMap},
+    http::{
+        Method, Version,
+        header::{self, HeaderMap},
+    },
 };
 use futures_util::future::{self, Either};
 use governor::Quota;
@@ -76,8 +79,9 @@ impl Default for LimitConfig {
 
 /// The buckets that all nodes share. Asking them waits for nothing.
 pub trait SharedBuckets: std::fmt::Debug + Send + Sync {
-    /// What becomes of a request that this node would let in; none while limits count per node.
-    fn take(&self, key: LimitKey, rate: Rate) -> Option<Verdict>;
+    /// What becomes of a request of so many tokens that this node would let in; none while limits count per
+    /// node.
+    fn take(&self, key: LimitKey, rate: Rate, cost: u32) -> Option<Verdict>;
     /// Forgets callers who were not heard of lately.
     fn sweep(&self);
 }
@@ -159,7 +163,7 @@ impl Limits {
     /// `rate_limited` when the user is over the rate.
     pub fn check_user(&self, req: &HttpRequest, user: UserId) -> Result<(), ApiError> {
         let key = LimitKey::User(user);
-        let (snapshot, outcome) = self.check(&self.shared.user, &user, key, cost(req.headers()));
+        let (snapshot, outcome) = self.check(&self.shared.user, &user, key, cost(req));
         req.extensions_mut().insert(snapshot);
         outcome.map_err(|wait| refusal("user", wait))
     }
@@ -194,7 +198,7 @@ impl Limits {
     ) -> (Snapshot, Result<(), Duration>) {
         let (mut snapshot, outcome) = limiter.check(caller, cost);
         if let (Ok(()), Some(together)) = (outcome, &self.together) {
-            match together.take(key, limiter.rate) {
+            match together.take(key, limiter.rate, cost.get()) {
                 Some(Verdict::Pass(more)) => snapshot.remaining = snapshot.remaining.min(more),
                 Some(Verdict::Refuse(wait)) => {
                     snapshot.remaining = 0;
@@ -225,14 +229,25 @@ impl Limits {
 
 /// What a request costs its user: one, and more for a large body, which is more work behind. A body
 /// that does not say its length may be the largest.
-fn cost(headers: &HeaderMap) -> NonZeroU32 {
+fn cost(req: &HttpRequest) -> NonZeroU32 {
+    let headers = req.headers();
     let said = headers.get(header::CONTENT_LENGTH);
     let length = match said.and_then(|v| v.to_str().ok()?.parse::<usize>().ok()) {
         Some(length) => length.min(MAX_BODY),
-        None if headers.contains_key(header::CONTENT_TYPE) => MAX_BODY,
+        None if may_have_body(req) => MAX_BODY,
         None => 0,
     };
     at_least_one(u32::try_from(1 + length / BYTES_A_TOKEN).unwrap_or(u32::MAX))
+}
+
+/// Whether a request that says no length may have a body that is read. Before HTTP/2 one has none unless
+/// it says that it comes in pieces; from then on what has a body is told by its method.
+fn may_have_body(req: &HttpRequest) -> bool {
+    if req.version() < Version::HTTP_2 {
+        return req.headers().contains_key(header::TRANSFER_ENCODING);
+    }
+    let reads = [Method::POST, Method::PUT, Method::PATCH].contains(req.method());
+    reads && req.headers().contains_key(header::CONTENT_TYPE)
 }
 
 fn at_least_one(n: u32) -> NonZeroU32 {

@@ -197,7 +197,7 @@ struct Together {
 }
 
 impl SharedBuckets for Together {
-    fn take(&self, _: LimitKey, rate: Rate) -> Option<Verdict> {
+    fn take(&self, _: LimitKey, rate: Rate, _: u32) -> Option<Verdict> {
         assert_eq!((rate.burst, rate.interval), (2, Duration::from_secs(1)));
         self.asked
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -241,9 +241,8 @@ fn what_all_nodes_share_is_asked_only_where_this_node_lets_in() {
 
 #[test]
 fn a_large_body_costs_more() {
-    let mut headers = HeaderMap::new();
-    assert_eq!(cost(&headers).get(), 1);
-    let said = |length: usize| header::HeaderValue::from(length);
+    let costs = |request: TestRequest| cost(&request.to_http_request()).get();
+    assert_eq!(costs(TestRequest::put()), 1);
     for (length, tokens) in [
         (0, 1),
         (8191, 1),
@@ -251,19 +250,27 @@ fn a_large_body_costs_more() {
         (MAX_BODY, 129),
         (usize::MAX, 129),
     ] {
-        headers.insert(header::CONTENT_LENGTH, said(length));
-        assert_eq!(cost(&headers).get(), tokens, "{length}");
+        let said = TestRequest::put().insert_header((header::CONTENT_LENGTH, length));
+        assert_eq!(costs(said), tokens, "{length}");
     }
-    headers.remove(header::CONTENT_LENGTH);
-    headers.insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
-    assert_eq!(
-        cost(&headers).get(),
-        129,
-        "one that does not say its length"
-    );
+}
+
+#[test]
+fn a_body_that_does_not_say_its_length_costs_the_most_and_none_costs_nothing() {
+    let costs = |request: TestRequest, version| {
+        let json = (header::CONTENT_TYPE, "application/json");
+        let request = request.version(version).insert_header(json);
+        cost(&request.to_http_request()).get()
+    };
+    let pieces = || TestRequest::post().insert_header((header::TRANSFER_ENCODING, "chunked"));
+    assert_eq!(costs(pieces(), Version::HTTP_11), 129);
+    // Some clients say what kind of a body it would be with everything.
+    for version in [Version::HTTP_11, Version::HTTP_2] {
+        assert_eq!(costs(TestRequest::get(), version), 1);
+        assert_eq!(costs(TestRequest::delete(), version), 1);
+    }
+    assert_eq!(costs(TestRequest::post(), Version::HTTP_11), 1);
+    assert_eq!(costs(TestRequest::post(), Version::HTTP_2), 129);
 }
 
 #[actix_web::test]

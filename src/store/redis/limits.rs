@@ -116,9 +116,10 @@ impl SharedLimits {
         Self { shared, questions }
     }
 
-    /// What becomes of a request that the node's own limiter let in; none while limits count per node.
+    /// What becomes of a request of so many tokens that the node's own limiter let in; none while limits
+    /// count per node.
     #[must_use]
-    pub fn take(&self, key: LimitKey, rate: Rate) -> Option<Verdict> {
+    pub fn take(&self, key: LimitKey, rate: Rate, cost: u32) -> Option<Verdict> {
         if !self.are_shared() {
             return None;
         }
@@ -128,7 +129,7 @@ impl SharedLimits {
                 self.shared.taken_up.fetch_add(1, Relaxed);
                 Allowance::new(now, rate)
             });
-            caller.take(now, rate)
+            caller.take(now, rate, cost)
         };
         if let Some(want) = want
             && self.questions.try_send((key, rate, want)).is_err()

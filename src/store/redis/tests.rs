@@ -208,7 +208,7 @@ async fn nodes_share_a_bucket() {
     };
     let (mut passed, mut refused) = (0, 0);
     for n in 0..40 {
-        match limits[n % 2].take(key, rate) {
+        match limits[n % 2].take(key, rate, 1) {
             Some(Verdict::Pass(_)) => passed += 1,
             Some(Verdict::Refuse(wait)) => {
                 assert!(wait > Duration::from_secs(30), "{wait:?}");
@@ -250,7 +250,7 @@ async fn a_redis_that_forgot_the_script_is_taught_it_again() {
             .unwrap();
         let mut found = false;
         for _ in 0..500 {
-            let _ = redis.limits.take(LimitKey::User(UserId(user)), rate);
+            let _ = redis.limits.take(LimitKey::User(UserId(user)), rate, 1);
             tokio::time::sleep(Duration::from_millis(20)).await;
             found = redis::cmd("EXISTS")
                 .arg(&stored)
