@@ -196,32 +196,83 @@ fn retention(settings: &Settings, to: &mut Reader) {
     }
 }
 
-/// A day of events of other services leaves at least half of a log to the user's own.
+/// What other services may append fits into their share of a log: no more in a day, and the share is more
+/// than what is never trimmed. Else they could fill it for ever, and wait for ever until it is trimmed.
 fn quotas(settings: &Settings, to: &mut Reader) {
     // A day has parts of 25 hours of the clock.
     const HOURS: u64 = 25;
-    let an_hour = u64::from(settings.services.user_events_per_hour);
-    let most = u64::from(settings.sync.retention_max_events) / 2 / HOURS;
-    if settings.server.internal_listen.is_none() || an_hour <= most {
+    let (services, sync) = (&settings.services, &settings.sync);
+    if settings.server.internal_listen.is_none() {
         return;
     }
+    let (percent, log) = (
+        u64::from(services.log_share_percent),
+        u64::from(sync.retention_max_events),
+    );
+    let share = log * percent / 100;
+    let least = u64::from(sync.retention_min_events) + 1;
+    let an_hour = u64::from(services.user_events_per_hour);
+    let most = share / HOURS;
+    let is_set = |to: &Reader, key| to.origin(key) != Origin::Default;
     // Blame the one that somebody set.
-    if to.origin("services.user_events_per_hour") == Origin::Default {
-        let least = an_hour * HOURS * 2;
+    if share < least && is_set(to, "services.log_share_percent") {
+        let percents = (least * 100).div_ceil(log);
         to.refuse(
-            "sync.retention_max_events",
+            "services.log_share_percent",
             ProblemKind::Conflict,
-            settings.sync.retention_max_events.to_string(),
-            format!("at least {least}, because services.user_events_per_hour is {an_hour}"),
+            percent.to_string(),
+            format!(
+                "at least {percents}: more than sync.retention_min_events of \
+                     sync.retention_max_events"
+            ),
         );
-    } else {
+    } else if share < least && is_set(to, "sync.retention_min_events") {
+        let most = share.saturating_sub(1);
+        to.refuse(
+            "sync.retention_min_events",
+            ProblemKind::Conflict,
+            sync.retention_min_events.to_string(),
+            format!(
+                "at most {most}: less than services.log_share_percent of \
+                     sync.retention_max_events"
+            ),
+        );
+    } else if share < least {
+        refuse_log(
+            settings,
+            to,
+            (least * 100).div_ceil(percent),
+            "sync.retention_min_events",
+            sync.retention_min_events,
+        );
+    } else if an_hour > most && is_set(to, "services.user_events_per_hour") {
         to.refuse(
             "services.user_events_per_hour",
             ProblemKind::Conflict,
             an_hour.to_string(),
-            format!("at most {most}: in a day half of sync.retention_max_events"),
+            format!(
+                "at most {most}: in a day services.log_share_percent of sync.retention_max_events"
+            ),
+        );
+    } else if an_hour > most {
+        refuse_log(
+            settings,
+            to,
+            (an_hour * HOURS * 100).div_ceil(percent),
+            "services.user_events_per_hour",
+            services.user_events_per_hour,
         );
     }
+}
+
+/// Logs are too short for what another setting says.
+fn refuse_log(settings: &Settings, to: &mut Reader, least: u64, because: &str, is: u32) {
+    to.refuse(
+        "sync.retention_max_events",
+        ProblemKind::Conflict,
+        settings.sync.retention_max_events.to_string(),
+        format!("at least {least}, because {because} is {is}"),
+    );
 }
 
 /// A client that only reads slowly must find room for all that may be on its way to it.

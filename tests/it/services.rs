@@ -118,10 +118,10 @@ both_engines! {
     async fn what_is_of_services_is_no_more_than_their_share_of_a_log(engine) {
         let settings = [
             INTERNAL,
-            ("services.user_events_per_hour", "4"),
+            ("services.user_events_per_hour", "2"),
             ("services.log_share_percent", "1"),
-            ("sync.retention_max_events", "200"),
-            ("sync.retention_min_events", "200"),
+            ("sync.retention_max_events", "5000"),
+            ("sync.retention_min_events", "0"),
             ("sync.retention_min_hours", "0"),
             ("sync.trim_interval_ms", "20"),
         ];
@@ -129,9 +129,10 @@ both_engines! {
         let service = Service::with(&server, APPEND).await;
         let me = server.api().newcomer("mine").await;
         clear_of_the_hour(20).await;
-        for _ in 0..2 {
-            service.append(&me, "a.b", json!({})).await.ok(201);
-        }
+        // As if the others had come in the hours before.
+        rows::append(&server, &me, "x", 49, 49).await;
+        rows::are_of_services(&server, &me, 49).await;
+        service.append(&me, "a.b", json!({})).await.ok(201);
         let over = service.append(&me, "a.b", json!({})).await;
         let wait: u64 = over.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=3600).contains(&wait), "{wait}");
@@ -143,7 +144,7 @@ both_engines! {
         assert_eq!(server.metric("service_events_total{result=\"over_log_share\"}").await, 1);
         // The user's own go on, and when those of services are trimmed, there is room again.
         me.put("song", "x").await.ok(201);
-        rows::append(&server, &me, "x", 500, 500).await;
+        rows::append(&server, &me, "y", 5_100, 5_100).await;
         eventually("there is room", async || {
             service.append(&me, "a.b", json!({})).await.status == 201
         }).await;
@@ -285,7 +286,7 @@ both_engines! {
             INTERNAL,
             ("services.user_events_per_hour", "1"),
             ("sync.retention_max_events", "50"),
-            ("sync.retention_min_events", "50"),
+            ("sync.retention_min_events", "0"),
             ("sync.retention_min_hours", "0"),
             ("sync.trim_interval_ms", "20"),
         ];

@@ -208,9 +208,9 @@ both_engines! {
         let next = service.get(&format!("/broadcasts?limit=1&cursor={cursor}")).await.ok(200);
         assert_eq!(next["items"][0], cancelled);
         assert_eq!(next["next_cursor"], Value::Null);
-        let list = service.get("/broadcasts").await;
+        let all = service.get("/broadcasts").await;
         let known = service.request(reqwest::Method::GET, "/broadcasts");
-        let known = send(known.header("If-None-Match", list.header("etag").unwrap())).await;
+        let known = send(known.header("If-None-Match", all.header("etag").unwrap())).await;
         assert_eq!((known.status, &known.body), (304, &Value::Null));
         service.get("/broadcasts?cursor=x").await.invalid("cursor");
         service.get("/broadcasts?limit=0").await.invalid("limit");

@@ -374,14 +374,32 @@ fn settings_that_do_not_go_together_are_refused() {
     let file = format!("{internal}[services]\nuser_events_per_hour = 201\n");
     assert_eq!(
         case(&file, &[]).message(),
-        "services.user_events_per_hour: found 201, expected at most 200: in a day half of \
-         sync.retention_max_events (DATA/listen-stream.toml:4)"
+        "services.user_events_per_hour: found 201, expected at most 200: in a day \
+         services.log_share_percent of sync.retention_max_events (DATA/listen-stream.toml:4)"
     );
     let file = format!("{internal}[sync]\nretention_max_events = 9999\n");
     assert_eq!(
         case(&file, &[]).message(),
         "sync.retention_max_events: found 9999, expected at least 10000, because \
          services.user_events_per_hour is 200 (DATA/listen-stream.toml:4)"
+    );
+    let file = format!("{internal}[services]\nlog_share_percent = 10\nuser_events_per_hour = 1\n");
+    assert_eq!(
+        case(&file, &[]).message(),
+        "services.log_share_percent: found 10, expected at least 11: more than \
+         sync.retention_min_events of sync.retention_max_events (DATA/listen-stream.toml:4)"
+    );
+    let file = format!("{internal}[sync]\nretention_min_events = 5000\n");
+    assert_eq!(
+        case(&file, &[]).message(),
+        "sync.retention_min_events: found 5000, expected at most 4999: less than \
+         services.log_share_percent of sync.retention_max_events (DATA/listen-stream.toml:4)"
+    );
+    let file = format!("{internal}[sync]\nretention_max_events = 2000\n");
+    assert_eq!(
+        case(&file, &[]).message(),
+        "sync.retention_max_events: found 2000, expected at least 2002, because \
+         sync.retention_min_events is 1000 (DATA/listen-stream.toml:4)"
     );
     // Without an internal listener no service appends anything.
     case("[services]\nuser_events_per_hour = 1000000\n", &[]).load();

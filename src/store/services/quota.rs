@@ -87,13 +87,16 @@ pub(super) async fn counts_store(
     Ok(())
 }
 
-/// How many events of services the logs of these users hold; one whose log holds none is left out.
+/// How many events of services the logs of these users hold; one whose log holds none is left out. Of a piece
+/// that is trimmed in part no more than the places that are left.
 async fn shares_find(tx: &mut Tx<'_>, users: &[UserId]) -> Result<Vec<(UserId, i64)>, Failed> {
     let mut all = Vec::new();
     for piece in pieces(users) {
         let sql = format!(
-            "SELECT user_id, CAST(sum(events) AS BIGINT) FROM service_shares
-             WHERE user_id IN ({}) GROUP BY user_id",
+            "SELECT s.user_id, CAST(sum(CASE WHEN s.events < s.last_seq - l.floor_seq
+                 THEN s.events ELSE s.last_seq - l.floor_seq END) AS BIGINT)
+             FROM service_shares s JOIN user_logs l ON l.user_id = s.user_id
+             WHERE s.user_id IN ({}) GROUP BY s.user_id",
             places(piece.len(), 1)
         );
         let found: Vec<(UserId, i64)> = on_tx!(tx, conn => {

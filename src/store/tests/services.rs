@@ -151,6 +151,18 @@ async fn shares(bed: &Bed) {
     let stored = append(bed, key, user, hour(500)).await;
     assert!(matches!(stored, Appended::Stored { .. }), "{stored:?}");
     full(append(bed, key, other, hour(500)).await);
+    // Of what is counted together no more than is left.
+    let rule = Retention {
+        max_events: 3,
+        ..rule
+    };
+    let trimmed = bed.store.log_trim(bed.soon(), other, rule, hour(500)).await;
+    assert_eq!(trimmed.unwrap().events, 2);
+    for _ in 0..2 {
+        let stored = append(bed, key, other, hour(500)).await;
+        assert!(matches!(stored, Appended::Stored { .. }), "{stored:?}");
+    }
+    full(append(bed, key, other, hour(500)).await);
 }
 
 /// Counts of hours that are long over go, and no others.

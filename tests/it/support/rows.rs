@@ -41,6 +41,25 @@ pub async fn append(server: &Server, user: &Device, prefix: &str, count: u32, ta
     }
 }
 
+/// Counts the first so many events of the user's log as those of services.
+pub async fn are_of_services(server: &Server, user: &Device, events: i64) {
+    let sql =
+        "INSERT INTO service_shares (user_id, piece, events, last_seq) VALUES ($1, 0, $2, $2)";
+    let user = Uuid::parse_str(&user.user_id).unwrap();
+    if let Some(url) = server.database_url() {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        let query = sqlx::query(sql).bind(user).bind(events);
+        query.execute(&mut db).await.unwrap();
+    } else {
+        let options = SqliteConnectOptions::new()
+            .filename(server.data().join("listen-stream.db"))
+            .busy_timeout(Duration::from_secs(10));
+        let mut db = SqliteConnection::connect_with(&options).await.unwrap();
+        let query = sqlx::query(sql).bind(user).bind(events);
+        query.execute(&mut db).await.unwrap();
+    }
+}
+
 struct Rows<'a> {
     user: Uuid,
     prefix: &'a str,
