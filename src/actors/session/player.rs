@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
+
 use super::{
     UserSession,
     messages::{Done, GetPlayer, TransferPlayer},
@@ -18,7 +20,7 @@ use crate::{
     domain::{
         identity::ClientDeviceId,
         ids::ConnId,
-        library::{Player, PlayerRefusal, PlayerSignal, Reported, Ruling},
+        library::{Player, PlayerRefusal, PlayerSignal, Ruling},
         sync::{FrameErrorCode, LogHead, Pace, PlayerAsk, Ref, Signal, SignalTo},
     },
     store::{ActivatePlayer, PlayerActivation, StoreError, Written},
@@ -91,7 +93,7 @@ impl UserSession {
         desk.reading = false;
         let waiting = std::mem::take(&mut desk.waiting);
         if let Ok(Some((at, player))) = read {
-            desk.learn(player, at);
+            desk.learn(player, at, cx.world.now());
             for ask in waiting {
                 self.player_ruled(ask, cx);
             }
@@ -202,9 +204,13 @@ impl UserSession {
             return;
         };
         let (store, user, version) = (self.parts.store.clone(), self.user, known.player.version);
-        let deadline = cx.world.instant() + Self::PLAYER_BUDGET;
+        let (deadline, now) = (cx.world.instant() + Self::PLAYER_BUDGET, cx.world.now());
         cx.spawn(
-            async move { store.player_report(deadline, user, version, state).await },
+            async move {
+                store
+                    .player_report(deadline, user, version, state, now)
+                    .await
+            },
             // One that is lost is made good by the next.
             |_, _, _| (),
         );
@@ -311,14 +317,14 @@ impl UserSession {
         let done = self.announce(asked_at, written, cx);
         if let PlayerActivation::Active(player) = &done.value {
             let desk = self.player.get_or_insert_default();
-            desk.learn(player.clone(), log);
+            desk.learn(player.clone(), log, cx.world.now());
         }
         done
     }
 }
 
 impl PlayerDesk {
-    fn learn(&mut self, mut player: Player, at: LogHead) {
+    fn learn(&mut self, mut player: Player, at: LogHead, now: DateTime<Utc>) {
         if let Some(known) = &mut self.known {
             // What was read before a change says nothing of it.
             if known.at.epoch == at.epoch && known.at.head_seq > at.head_seq {
@@ -326,11 +332,12 @@ impl PlayerDesk {
             }
             if known.player.version == player.version {
                 // What was said here may not be stored yet.
-                let newer = known.player.state.take();
-                let heard =
-                    |state: &Option<Reported>| state.as_ref().map(|it: &Reported| it.reported_at);
-                if heard(&newer) > heard(&player.state) {
-                    player.state = newer;
+                let heard = known.player.state.take();
+                if heard
+                    .as_ref()
+                    .is_some_and(|it| it.is_after(player.state.as_ref(), now))
+                {
+                    player.state = heard;
                 }
             }
             known.player = player;
@@ -355,12 +362,12 @@ impl Serve<GetPlayer> for UserSession {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
         Reply::later(
             async move { store.player_fetch(deadline, user).await },
-            |session: &mut Self, read, _| {
+            |session: &mut Self, read, cx| {
                 let Some((at, player)) = read.map_err(Failure::from)? else {
                     return Ok(None);
                 };
                 let desk = session.player.get_or_insert_default();
-                desk.learn(player, at);
+                desk.learn(player, at, cx.world.now());
                 Ok(desk.known.as_ref().map(|known| known.player.clone()))
             },
         )

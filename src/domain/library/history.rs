@@ -20,7 +20,7 @@ pub const MAX_REMOVED: u32 = 500;
 /// For how long they are.
 pub const REMOVED_FOR: TimeDelta = TimeDelta::days(30);
 /// A clock may be so much ahead, a client's or a node's, before its times are not believed.
-const AHEAD: TimeDelta = TimeDelta::minutes(5);
+pub const AHEAD: TimeDelta = TimeDelta::minutes(5);
 
 named_enum! {
     /// What became of a play.

@@ -22,7 +22,7 @@ pub use event::{
 };
 pub use favorite::{Favorite, FavoriteKey, FavoriteType, TargetId};
 pub use history::{
-    Arrivals, IgnoredBecause, KnownPlay, MAX_PLAYS, MAX_REMOVED, PlayResult, PlayStatus,
+    AHEAD, Arrivals, IgnoredBecause, KnownPlay, MAX_PLAYS, MAX_REMOVED, PlayResult, PlayStatus,
     REMOVED_FOR, Settled, cleared_at,
 };
 pub use order::{Around, LEAST, MOST, Room, make_room};

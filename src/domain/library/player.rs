@@ -11,7 +11,7 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-use super::{EventSchema, favorite::TargetId};
+use super::{EventSchema, favorite::TargetId, history::AHEAD};
 use crate::domain::{
     error::FieldError,
     identity::ClientDeviceId,
@@ -211,6 +211,16 @@ pub struct Reported {
     pub reported_at: DateTime<Utc>,
 }
 
+impl Reported {
+    /// Whether it was heard after `before`. Of which the time is far ahead of `now` was heard by a clock
+    /// that was wrong: what has a better time is newer.
+    #[must_use]
+    pub fn is_after(&self, before: Option<&Self>, now: DateTime<Utc>) -> bool {
+        let rank = |it: &Self| (it.reported_at <= now + AHEAD, it.reported_at);
+        before.is_none_or(|before| rank(before) < rank(self))
+    }
+}
+
 /// A user's player.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, ToSchema)]
 pub struct Player {
@@ -290,9 +300,12 @@ impl Player {
             .state
             .as_ref()
             .is_none_or(|before| playing.is_other(&before.playing));
-        // Clocks are set back, and nodes' clocks differ: what comes later is newer all the same.
-        let after = |before: &Reported| before.reported_at + TimeDelta::microseconds(1);
-        let reported_at = self.state.as_ref().map_or(now, |it| now.max(after(it)));
+        // Clocks are set back, and nodes' clocks differ: what comes later is newer all the same. But
+        // one that was far ahead must not count until the others are there: clients reckon from it.
+        let before = self.state.as_ref().map(|it| it.reported_at);
+        let before = before.filter(|before| *before <= now + AHEAD);
+        let after = |before: DateTime<Utc>| before + TimeDelta::microseconds(1);
+        let reported_at = before.map_or(now, |before| now.max(after(before)));
         self.state = Some(Reported {
             playing,
             reported_at,
@@ -417,6 +430,26 @@ mod tests {
         assert!(player.state.clone().unwrap().reported_at > before);
         let told = player.activate(Some(device(1)), 3);
         assert_eq!(told.state.unwrap().playing.position_ms, 5000);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_for_a_moment_does_not_stay() {
+        let reported_at = |player: &Player| player.state.as_ref().unwrap().reported_at;
+        let mut player = Player::default();
+        player.report(playing(0, true), now() + TimeDelta::days(1));
+        let far = player.state.clone().unwrap();
+        player.report(playing(5000, true), now());
+        assert_eq!(reported_at(&player), now());
+        let right = player.state.clone().unwrap();
+        assert!(right.is_after(Some(&far), now()) && !far.is_after(Some(&right), now()));
+        assert!(far.is_after(Some(&right), now() + TimeDelta::days(1)));
+        // As far as clocks go it is believed.
+        player.report(playing(5000, true), now() + AHEAD);
+        player.report(playing(6000, true), now());
+        assert_eq!(
+            reported_at(&player),
+            now() + AHEAD + TimeDelta::microseconds(1)
+        );
     }
 
     proptest! {

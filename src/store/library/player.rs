@@ -12,7 +12,7 @@ use crate::{
     domain::{
         identity::ClientDeviceId,
         ids::{DeviceId, UserId},
-        library::{LibraryEvent, Player, Playing, Reported},
+        library::{AHEAD, LibraryEvent, Player, Playing, Reported},
         sync::LogHead,
     },
     store::{
@@ -58,7 +58,7 @@ impl Store {
     }
 
     /// Keeps what the active device said, unless another one became active after `version` or
-    /// something newer is kept.
+    /// something newer is kept. What is kept is not newer if its time is far ahead of `now`.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -68,11 +68,13 @@ impl Store {
         user: UserId,
         version: i64,
         state: Reported,
+        now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let report = Report {
             user,
             version,
             state,
+            believed: now + AHEAD,
         };
         self.write(deadline, report).await
     }
@@ -163,9 +165,8 @@ impl Command for ActivatePlayer {
         if player.active_device_id == self.device {
             return log.close(tx, PlayerActivation::Active(player)).await;
         }
-        let kept = player.state.as_ref().map(|state| state.reported_at);
         if let Some(latest) = &self.latest
-            && kept < Some(latest.reported_at)
+            && latest.is_after(player.state.as_ref(), self.issued.now)
         {
             player.state = Some(latest.clone());
         }
@@ -212,6 +213,8 @@ struct Report {
     user: UserId,
     version: i64,
     state: Reported,
+    /// A time after this is that of a clock that was wrong.
+    believed: DateTime<Utc>,
 }
 
 impl Command for Report {
@@ -221,9 +224,10 @@ impl Command for Report {
     async fn run(&self, tx: &mut Tx<'_>) -> Result<(), Failed> {
         on_tx!(tx, conn => sqlx::query(
             "UPDATE players SET playing = $3, reported_at = $4
-             WHERE user_id = $1 AND version = $2 AND (reported_at IS NULL OR reported_at < $4)")
+             WHERE user_id = $1 AND version = $2
+                 AND (reported_at IS NULL OR reported_at < $4 OR reported_at > $5)")
             .bind(self.user).bind(self.version).bind(Json(&self.state.playing))
-            .bind(self.state.reported_at).execute(conn).await.map(|_| ())?);
+            .bind(self.state.reported_at).bind(self.believed).execute(conn).await.map(|_| ())?);
         Ok(())
     }
 }
