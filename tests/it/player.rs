@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     snapshot,
-    support::{Device, Incoming, Server, Socket, eventually},
+    support::{Device, Incoming, Server, Socket, eventually, rows},
 };
 
 fn say(to: &str, name: &str, data: &Value) -> Value {
@@ -115,6 +115,31 @@ both_engines! {
         server.kill9();
         server.restart().await;
         assert_eq!(player(&phone.at(&server)).await, before);
+    }
+
+    async fn a_store_that_lost_the_last_handovers_is_believed(engine) {
+        let server = Server::start(engine).await;
+        let ((phone, mut here), (_, mut there)) = pair(&server).await;
+        for (seq, to) in [(1, "tv"), (2, "phone"), (3, "tv")] {
+            // Not by signals, which are only so fast.
+            let request = phone.request(reqwest::Method::PUT, "/v1/me/player/device");
+            let put = crate::support::client::send(request.json(&json!({"device_id": to}))).await;
+            assert_eq!(put.seq(), seq);
+            for socket in [&mut here, &mut there] {
+                socket.expect_event(seq).await;
+            }
+        }
+        assert_eq!(player(&phone).await["version"], 3);
+        rows::sql(&server, "DELETE FROM sync_events WHERE seq > 1; UPDATE user_logs SET head_seq = 1;
+            UPDATE players SET version = 1").await;
+        assert_eq!(player(&phone).await["version"], 1);
+        let request = phone.request(reqwest::Method::PUT, "/v1/me/player/device");
+        let put = crate::support::client::send(request.json(&json!({"device_id": "phone"}))).await;
+        assert_eq!(put.seq(), 2);
+        here.send(say("all", "player.state", &playing(7, true))).await;
+        assert_eq!(there.next_frame("signal").await["data"], playing(7, true));
+        let known = player(&phone).await;
+        assert_eq!((&known["active_device_id"], &known["version"]), (&json!("phone"), &json!(2)));
     }
 
     async fn handovers_come_only_so_fast(engine) {

@@ -105,7 +105,10 @@ impl UserSession {
         let changes_player = |e: &Event| e.event_type.starts_with("player.");
         let appended = i64::try_from(events.len()).unwrap_or(i64::MAX);
         let before = log.head_seq.saturating_sub(appended);
-        self.player_moved(before, log, events.iter().any(changes_player));
+        if let Some(desk) = &mut self.player {
+            let changed = events.iter().any(changes_player);
+            desk.moved(before, log, changed, cx.world.instant());
+        }
         if let Some(hints) = self.parts.hints.as_ref().filter(|_| !events.is_empty()) {
             hints.publish(self.user, log);
         }

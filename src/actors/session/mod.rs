@@ -12,6 +12,7 @@ mod history;
 mod messages;
 mod nodes;
 mod player;
+mod player_desk;
 mod playlist_messages;
 mod playlists;
 mod reads;
@@ -64,7 +65,7 @@ use crate::{
     telemetry::metrics::SyncMetrics,
 };
 use fifo::Fifo;
-use player::PlayerDesk;
+use player_desk::PlayerDesk;
 pub use view::SessionView;
 use view::SlowCommands;
 

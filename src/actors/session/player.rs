@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-
 use super::{
     UserSession,
     messages::{Done, GetPlayer, TransferPlayer},
@@ -15,7 +13,7 @@ use super::{
 use crate::{
     actors::{
         Failure,
-        kernel::{Cx, Reply, Serve, Timer},
+        kernel::{Cx, Reply, Serve},
     },
     domain::{
         identity::ClientDeviceId,
@@ -25,28 +23,6 @@ use crate::{
     },
     store::{ActivatePlayer, PlayerActivation, StoreError, Written},
 };
-
-/// What is known of the player here.
-#[derive(Debug, Default)]
-pub(super) struct PlayerDesk {
-    known: Option<Known>,
-    /// What devices asked while it is being read.
-    waiting: Vec<PlayerAsk>,
-    reading: bool,
-    /// Each is an event of the log, which signals are not.
-    transfers: Option<Pace>,
-}
-
-#[derive(Debug)]
-struct Known {
-    player: Player,
-    /// The log's ends when it was so: an event after them may have changed it.
-    at: LogHead,
-    /// When what plays was stored last.
-    saved: Option<Instant>,
-    /// What plays is newer than what is stored.
-    save: Option<Timer>,
-}
 
 impl UserSession {
     /// How long a signal's work in the store may take.
@@ -62,8 +38,7 @@ impl UserSession {
     pub(super) fn player_asked(&mut self, ask: PlayerAsk, cx: &mut Cx<'_, Self>) {
         let log = self.core.log();
         let desk = self.player.get_or_insert_default();
-        let is_fresh = desk.known.as_ref().is_some_and(|it| Some(it.at) == log);
-        if is_fresh && !desk.reading {
+        if desk.is_fresh(log) && !desk.reading {
             return self.player_ruled(ask, cx);
         }
         if desk.waiting.len() >= Self::MAX_WAITING {
@@ -75,15 +50,17 @@ impl UserSession {
             return;
         }
         let (store, user) = (self.parts.store.clone(), self.user);
-        let deadline = cx.world.instant() + Self::PLAYER_BUDGET;
+        let asked_at = cx.world.instant();
+        let deadline = asked_at + Self::PLAYER_BUDGET;
         cx.spawn(
             async move { store.player_fetch(deadline, user).await },
-            Self::player_read,
+            move |session, read, cx| session.player_read(asked_at, read, cx),
         );
     }
 
     fn player_read(
         &mut self,
+        asked_at: Instant,
         read: Result<Option<(LogHead, Player)>, StoreError>,
         cx: &mut Cx<'_, Self>,
     ) {
@@ -93,7 +70,7 @@ impl UserSession {
         desk.reading = false;
         let waiting = std::mem::take(&mut desk.waiting);
         if let Ok(Some((at, player))) = read {
-            desk.learn(player, at, cx.world.now());
+            desk.read(player, at, asked_at, cx.world);
             for ask in waiting {
                 self.player_ruled(ask, cx);
             }
@@ -233,19 +210,6 @@ impl UserSession {
         }
     }
 
-    /// The log moved from `before` to `after` by a command of this session, which changed the player
-    /// only if `changed`: what is known stays true if it was.
-    pub(super) fn player_moved(&mut self, before: i64, after: LogHead, changed: bool) {
-        if let Some(desk) = &mut self.player
-            && let Some(known) = &mut desk.known
-            && !changed
-            && known.at.epoch == after.epoch
-            && known.at.head_seq == before
-        {
-            known.at = after;
-        }
-    }
-
     fn transfer(
         &self,
         device: Option<ClientDeviceId>,
@@ -317,39 +281,9 @@ impl UserSession {
         let done = self.announce(asked_at, written, cx);
         if let PlayerActivation::Active(player) = &done.value {
             let desk = self.player.get_or_insert_default();
-            desk.learn(player.clone(), log, cx.world.now());
+            desk.learn(player.clone(), log, cx.world);
         }
         done
-    }
-}
-
-impl PlayerDesk {
-    fn learn(&mut self, mut player: Player, at: LogHead, now: DateTime<Utc>) {
-        if let Some(known) = &mut self.known {
-            // What was read before a change says nothing of it.
-            if known.at.epoch == at.epoch && known.at.head_seq > at.head_seq {
-                return;
-            }
-            if known.player.version == player.version {
-                // What was said here may not be stored yet.
-                let heard = known.player.state.take();
-                if heard
-                    .as_ref()
-                    .is_some_and(|it| it.is_after(player.state.as_ref(), now))
-                {
-                    player.state = heard;
-                }
-            }
-            known.player = player;
-            known.at = at;
-        } else {
-            self.known = Some(Known {
-                player,
-                at,
-                saved: None,
-                save: None,
-            });
-        }
     }
 }
 
@@ -360,14 +294,15 @@ impl Serve<GetPlayer> for UserSession {
         cx: &mut Cx<'_, Self>,
     ) -> Reply<Self, Result<Option<Player>, Failure>> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
+        let asked_at = cx.world.instant();
         Reply::later(
             async move { store.player_fetch(deadline, user).await },
-            |session: &mut Self, read, cx| {
+            move |session: &mut Self, read, cx| {
                 let Some((at, player)) = read.map_err(Failure::from)? else {
                     return Ok(None);
                 };
                 let desk = session.player.get_or_insert_default();
-                desk.learn(player, at, cx.world.now());
+                desk.read(player, at, asked_at, cx.world);
                 Ok(desk.known.as_ref().map(|known| known.player.clone()))
             },
         )

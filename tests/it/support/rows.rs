@@ -204,6 +204,17 @@ pub async fn events_of_type(server: &Server, event_type: &str) -> Vec<(Uuid, i64
     }
 }
 
+/// Runs SQL beside the server.
+pub async fn sql(server: &Server, sql: &'static str) {
+    if let Some(url) = server.database_url() {
+        let mut db = PgConnection::connect(url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+    } else {
+        let mut db = sqlite(server).await;
+        sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
+    }
+}
+
 /// Logs whose head is not their newest event's.
 pub async fn broken_logs(server: &Server) -> i64 {
     let sql = "SELECT count(*) FROM user_logs l WHERE l.head_seq <> \
