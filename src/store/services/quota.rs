@@ -20,8 +20,9 @@ use crate::{
     },
 };
 
-/// Hours for which a count is kept: clocks of nodes differ, if not by so much.
-const KEPT: i64 = 24;
+/// Hours for which a count is kept, though one that is over means nothing: a node whose clock is days
+/// ahead must not forget the hour in which the others are. Four weeks.
+const KEPT: i64 = 24 * 28;
 /// Counts that one sweep forgets.
 const SWEEP: i64 = 500;
 
