@@ -24,6 +24,9 @@ use crate::{
     },
 };
 
+/// An id is made anew for each favorite; one that comes twice is refused.
+const TWO_FAVORITES: StoreError = StoreError::Corrupt("an id of two favorites");
+
 /// A favorite that is or was in force.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
@@ -192,7 +195,16 @@ impl<O: Op> Command for Change<O> {
                     version: log.head_seq,
                 });
                 events.push(command.issued().event(0, log.head_seq, &what)?);
-                dirty.insert(row.favorite.id, (command.user, log.head_seq, row.clone()));
+                let changed = (command.user, log.head_seq, row.clone());
+                let before = dirty.insert(favorite.id, changed);
+                // The statement below would see only the last of them.
+                let is_same = |user: UserId, it: &Favorite| {
+                    (user, it.kind, &it.target_id)
+                        == (command.user, favorite.kind, &favorite.target_id)
+                };
+                if before.is_some_and(|(user, _, it)| !is_same(user, &it.favorite)) {
+                    return Err(TWO_FAVORITES.into());
+                }
             }
             if let Some(row) = &decided.row {
                 // A later one of the same transaction finds what this one left.
@@ -299,7 +311,7 @@ async fn favorites_store(tx: &mut Tx<'_>, changed: &[(UserId, i64, Row)]) -> Res
         });
         // An id that another favorite has must not turn that one into this.
         if stored != piece.len() as u64 {
-            return Err(StoreError::Corrupt("an id of two favorites").into());
+            return Err(TWO_FAVORITES.into());
         }
     }
     Ok(())

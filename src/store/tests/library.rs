@@ -10,7 +10,8 @@ on_both!(
     many_at_once,
     no_log,
     gone_among_others,
-    an_id_twice
+    an_id_twice,
+    an_id_twice_at_once,
 );
 
 async fn favorites(bed: &Bed) {
@@ -290,4 +291,58 @@ async fn an_id_twice(bed: &Bed) {
     assert_eq!(bed.count("SELECT count(*) FROM favorites").await, 1);
     assert_eq!(bed.count("SELECT version FROM favorites").await, 1);
     assert_eq!(bed.count("SELECT count(*) FROM sync_events").await, 1);
+}
+
+/// The same of two that come at once: on SQLite in one transaction.
+async fn an_id_twice_at_once(bed: &Bed) {
+    let (one, two) = (bed.user().await.user.id, bed.user().await.user.id);
+    let (metrics, engine) = (&bed.store.inner.metrics, bed.store.engine());
+    for (user, from) in [(two, 0), (one, 100)] {
+        let splits = metrics.splits.get();
+        // Until they have met in a transaction.
+        for n in from..from + 100 {
+            let count = async |table| bed.count(&format!("SELECT count(*) FROM {table}")).await;
+            let before = (count("favorites").await, count("sync_events").await);
+            let held = match engine {
+                Engine::Sqlite => Some(bed.hold().await),
+                Engine::Postgres => None,
+            };
+            let put = |command| {
+                let (store, soon) = (bed.store.clone(), bed.soon());
+                tokio::spawn(async move { store.favorite_put(soon, command).await })
+            };
+            let wait = async |length| {
+                while held.is_some() && metrics.queue.length.get() < length {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            // The writer waits with this one, so that the others are taken together.
+            let other = put(bed.favorite(one, "z", t(0)));
+            wait(1).await;
+            let first = bed.favorite(one, &format!("x{n}"), t(0));
+            let mut second = bed.favorite(user, &format!("y{n}"), t(1));
+            second.favorite_id = first.favorite_id;
+            let both = [put(first), put(second)];
+            wait(3).await;
+            drop(held);
+            let other = other.await.unwrap().unwrap();
+            let (mut stored, mut refused) = (0, 0);
+            for put in both {
+                match put.await.unwrap() {
+                    Ok(_) => stored += 1,
+                    Err(StoreError::Corrupt(_)) => refused += 1,
+                    Err(e) => panic!("{e:?}"),
+                }
+            }
+            assert_eq!((stored, refused), (1, 1));
+            let new = 1 + i64::from(other.value.added);
+            let after = (count("favorites").await, count("sync_events").await);
+            assert_eq!(after, (before.0 + new, before.1 + new));
+            if engine == Engine::Postgres || metrics.splits.get() > splits {
+                break;
+            }
+        }
+        let met = metrics.splits.get() > splits;
+        assert_eq!(met, engine == Engine::Sqlite);
+    }
 }
