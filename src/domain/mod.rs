@@ -4,6 +4,7 @@
 //! domain as plain types. Every other layer calls in here; this one imports none of them.
 
 pub mod clock;
+pub mod cursor;
 pub mod daily;
 pub mod error;
 pub mod few;

@@ -3,8 +3,8 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 
-use super::{cursor, playlist::Playlist};
-use crate::domain::ids::PlaylistId;
+use super::playlist::Playlist;
+use crate::domain::{cursor, ids::PlaylistId};
 
 /// A place in a user's playlists, the newest of which come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

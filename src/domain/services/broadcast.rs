@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::domain::{
+    cursor,
     ids::{BroadcastId, UserId},
     text::named_enum,
 };
@@ -69,27 +68,18 @@ pub struct BroadcastCursor {
 }
 
 impl BroadcastCursor {
-    /// Opaque to the caller.
+    /// 32 characters of base64url.
     #[must_use]
     pub fn encode(self) -> String {
-        let mut bytes = [0; 24];
-        bytes[..8].copy_from_slice(&self.created_at.timestamp_micros().to_be_bytes());
-        bytes[8..].copy_from_slice(self.id.0.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        cursor::encode(self.created_at, self.id.0)
     }
 
-    /// Reads what [`Self::encode`] made.
+    /// Reads what [`Self::encode`] made; `None` for anything else.
     #[must_use]
     pub fn decode(text: &str) -> Option<Self> {
-        let bytes: [u8; 24] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let micros = i64::from_be_bytes(bytes[..8].try_into().ok()?);
-        // Before the year -4713 the database would fail.
-        if micros < 0 {
-            return None;
-        }
-        Some(Self {
-            created_at: DateTime::from_timestamp_micros(micros)?,
-            id: BroadcastId(Uuid::from_slice(&bytes[8..]).ok()?),
+        cursor::decode(text).map(|(created_at, id)| Self {
+            created_at,
+            id: BroadcastId(id),
         })
     }
 }
@@ -135,6 +125,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     use super::*;
 
