@@ -15,7 +15,8 @@ use crate::domain::{ids::PlayId, text::named_enum};
 
 /// Plays that a history has at most, unless a setting says less.
 pub const MAX_PLAYS: u32 = 500;
-/// Removed plays that are remembered, so that a late repeat does not bring them back.
+/// Removed plays that are remembered, so that a late repeat does not bring them back. As many again of
+/// those that went with a clearing.
 pub const MAX_REMOVED: u32 = 500;
 /// For how long they are.
 pub const REMOVED_FOR: TimeDelta = TimeDelta::days(30);

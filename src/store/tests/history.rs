@@ -18,6 +18,8 @@ on_both!(
     late_after_a_clearing,
     a_cleared_play_of_a_clock_far_ahead_stays_cleared,
     a_clearing_far_ahead_swallows_nothing,
+    what_was_removed_is_known_by_its_id_alone,
+    a_clearing_brings_nothing_back,
     removed_plays_are_remembered,
     calls_that_come_again,
     keys_are_forgotten,
@@ -203,8 +205,7 @@ async fn late_after_a_clearing(bed: &Bed) {
     assert_eq!((back.value, back.events.len()), (t(30), 0));
     assert!(bed.history(user).await.is_empty());
     // What was cleared is known by its id alone.
-    let named = "SELECT count(*) FROM plays WHERE song_id || song_name || artist_name <> ''";
-    assert_eq!(bed.count(named).await, 0);
+    assert_eq!(bed.count(NAMED).await, 0);
 }
 
 /// The answer was lost, and another device cleared the history before the client asks again.
@@ -238,6 +239,65 @@ async fn a_clearing_far_ahead_swallows_nothing(bed: &Bed) {
         .await;
     let reasons: Vec<_> = late.value.iter().map(|it| it.reason).collect();
     assert_eq!(reasons, [Some(IgnoredBecause::Cleared), None]);
+}
+
+/// Plays of which anything but the id and the time is kept.
+const NAMED: &str = "SELECT count(*) FROM plays
+    WHERE song_id || song_name || artist_name <> '' OR duration <> 0";
+
+async fn what_was_removed_is_known_by_its_id_alone(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    bed.added(bed.add(user, t(5), plays(0..3))).await;
+    assert_eq!(bed.removed(user, 0, t(6)).await, PlayRemoved::Gone);
+    assert_eq!(bed.count(NAMED).await, 2);
+    // Sent again it is another song, which changes nothing.
+    let other = NewPlay {
+        song_id: TargetId::parse("s:2").unwrap(),
+        ..play(0, 4)
+    };
+    let again = bed.added(bed.add(user, t(7), vec![other])).await;
+    assert_eq!(again.value[0].reason, Some(IgnoredBecause::Removed));
+    assert_eq!((again.value[0].played_at, again.events.len()), (t(0), 0));
+    // As servers kept it before.
+    bed.sql("UPDATE plays SET song_id = 's:1', song_name = 'Song' WHERE deleted_at IS NOT NULL")
+        .await
+        .unwrap();
+    bed.cleared(user, t(8)).await;
+    assert_eq!(bed.count(NAMED).await, 0);
+    assert_eq!(bed.removed(user, 0, t(9)).await, PlayRemoved::Gone);
+    // When it was removed stays: it is forgotten when it would have been.
+    let removed = "SELECT count(*) FROM plays WHERE version = 2";
+    assert_eq!(bed.count(removed).await, 1);
+    let moments = "SELECT count(DISTINCT deleted_at) FROM plays";
+    assert_eq!(bed.count(moments).await, 2);
+}
+
+/// A whole history that is cleared does not push out what is remembered of a play that was removed before:
+/// that of a clock far ahead has a newer time with each try.
+async fn a_clearing_brings_nothing_back(bed: &Bed) {
+    let user = bed.user().await.user.id;
+    let ahead = || vec![play(9999, 86_400)];
+    bed.added(bed.add(user, t(0), ahead())).await;
+    assert_eq!(bed.removed(user, 9999, t(1)).await, PlayRemoved::Gone);
+    let most = i64::from(MAX_REMOVED);
+    for round in 1..3 {
+        let at = round * 1000;
+        for from in (0..most).step_by(100) {
+            let sent = (from..from + 100).map(|n| play(at + n, at + n)).collect();
+            bed.added(bed.add(user, t(at + most), sent)).await;
+        }
+        assert_eq!(bed.history(user).await.len(), 500);
+        bed.cleared(user, t(at + most)).await;
+        let again = bed.added(bed.add(user, t(at + most + 1), ahead())).await;
+        assert_eq!(again.value[0].reason, Some(IgnoredBecause::Cleared));
+        assert!(again.events.is_empty() && bed.history(user).await.is_empty());
+    }
+    // What is remembered of clearings has its own limit.
+    assert_eq!(bed.count_of_plays().await, most + 1);
+    // Nor does removing push out what was cleared.
+    bed.added(bed.add(user, t(4000), vec![play(1, 3999)])).await;
+    assert_eq!(bed.removed(user, 1, t(4001)).await, PlayRemoved::Gone);
+    assert_eq!(bed.count_of_plays().await, most + 2);
 }
 
 async fn removed_plays_are_remembered(bed: &Bed) {

@@ -271,7 +271,9 @@ impl Command for Remove {
         if there {
             let version = log.next_seq();
             on_tx!(tx, conn => sqlx::query(
-                "UPDATE plays SET deleted_at = $3, version = $4 WHERE user_id = $1 AND id = $2")
+                "UPDATE plays SET deleted_at = $3, version = $4, song_id = '', song_name = '',
+                     artist_name = '', duration = 0
+                 WHERE user_id = $1 AND id = $2")
                 .bind(user).bind(id).bind(self.issued.now).bind(version)
                 .execute(conn).await?.rows_affected());
             removed_trim(tx, user).await?;
@@ -314,11 +316,13 @@ impl Command for Clear {
              ON CONFLICT (user_id) DO UPDATE SET cleared_at = excluded.cleared_at")
             .bind(user).bind(cleared).execute(conn).await?.rows_affected());
         // Their repeats are not always kept away by `cleared_at`: a play of a clock that is ahead has a
-        // newer time, and one far ahead gets a newer one with each try. Of what it was nothing is kept.
+        // newer time, and one far ahead gets a newer one with each try. Of what it was nothing is kept,
+        // nor of what older versions of the server kept of plays that were removed before.
         on_tx!(tx, conn => sqlx::query(
-            "UPDATE plays SET deleted_at = $2, version = $3, song_id = '', song_name = '',
-                 artist_name = '', duration = 0
-             WHERE user_id = $1 AND deleted_at IS NULL")
+            "UPDATE plays SET song_id = '', song_name = '', artist_name = '', duration = 0,
+                 version = CASE WHEN deleted_at IS NULL THEN $3 ELSE version END,
+                 deleted_at = COALESCE(deleted_at, $2)
+             WHERE user_id = $1 AND (deleted_at IS NULL OR song_id <> '')")
             .bind(user).bind(now).bind(version).execute(conn).await?.rows_affected());
         removed_trim(tx, user).await?;
         log.append(&LibraryEvent::HistoryCleared(HistoryCleared {

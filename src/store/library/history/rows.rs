@@ -85,12 +85,19 @@ pub(super) async fn plays_trim(
         .bind(user).bind(oldest.played_at).bind(oldest.id).execute(conn).await?.rows_affected()))
 }
 
-/// Forgets the plays that were removed first, where more are remembered than may be.
+/// Forgets the plays that were removed first, where more are remembered than may be. Those of clearings,
+/// which share a version, count for themselves: a clearing must not bring back what was removed before.
 pub(super) async fn removed_trim(tx: &mut Tx<'_>, user: UserId) -> Result<u64, Failed> {
     Ok(on_tx!(tx, conn => sqlx::query(
         "DELETE FROM plays WHERE user_id = $1 AND id IN
-             (SELECT id FROM plays WHERE user_id = $1 AND deleted_at IS NOT NULL
-              ORDER BY deleted_at DESC, id DESC LIMIT 100000 OFFSET $2)")
+             (SELECT id FROM
+                 (SELECT id, row_number() OVER
+                      (PARTITION BY cleared ORDER BY deleted_at DESC, id DESC) AS place
+                  FROM (SELECT id, deleted_at,
+                            count(*) OVER (PARTITION BY version) > 1 AS cleared
+                        FROM plays WHERE user_id = $1 AND deleted_at IS NOT NULL) AS removed
+                 ) AS placed
+              WHERE place > $2)")
         .bind(user).bind(i64::from(MAX_REMOVED)).execute(conn).await?.rows_affected()))
 }
 
