@@ -93,6 +93,8 @@ codes! {
     PlaylistFull = 409, "playlist_full", "The playlist has no room for so many songs";
     /// An order of a playlist names not every entry.
     OrderIncomplete = 409, "order_incomplete", "The new order leaves out entries of the playlist";
+    /// A newer snapshot of the user was asked for before this one began.
+    SnapshotReplaced = 409, "snapshot_replaced", "Another snapshot of this user was asked for";
     /// `If-Match` names another version.
     PreconditionFailed = 412, "precondition_failed", "The playlist has another version than expected";
     /// The same `Idempotency-Key` came with another request.
@@ -217,6 +219,7 @@ mod tests {
 409 playlist_limit_reached The user has no room for another playlist
 409 playlist_full The playlist has no room for so many songs
 409 order_incomplete The new order leaves out entries of the playlist
+409 snapshot_replaced Another snapshot of this user was asked for
 412 precondition_failed The playlist has another version than expected
 422 idempotency_key_reused The idempotency key was used for another request
 422 ack_beyond_head The position is beyond the head of the log

@@ -13,9 +13,10 @@ use futures_util::stream;
 use super::{
     error::ApiError,
     extract::{Actors, Authed, ask_session},
+    openapi::Problem,
 };
 use crate::{
-    actors::session::{GetSnapshot, SnapshotOnItsWay},
+    actors::session::{GetSnapshot, SnapshotOutcome},
     domain::{error::ErrorCode, library::SnapshotLine},
 };
 
@@ -26,23 +27,20 @@ const NDJSON: &str = "application/x-ndjson";
 /// others have one member each, and the last is `end`. An answer that ends without it was cut off.
 #[utoipa::path(get, path = "/v1/me/snapshot", tag = "sync", security(("bearer" = [])),
     responses((status = 200, description = "A `SnapshotHead`, then one `SnapshotLine` in each line",
-        body = SnapshotLine, content_type = "application/x-ndjson")))]
+        body = SnapshotLine, content_type = "application/x-ndjson"),
+        (status = 409, description = "`snapshot_replaced`: ended before its first line", body = Problem)))]
 pub(super) async fn get(graph: Actors, Authed(caller): Authed) -> Result<HttpResponse, ApiError> {
-    let snapshot = ask_session(&graph, &caller.user, GetSnapshot).await?;
-    let Some(SnapshotOnItsWay { snapshot, replaced }) = snapshot else {
-        return Err(ErrorCode::TokenRevoked.into());
+    let snapshot = match ask_session(&graph, &caller.user, GetSnapshot).await? {
+        SnapshotOutcome::Begun(snapshot) => snapshot,
+        SnapshotOutcome::Replaced => return Err(ErrorCode::SnapshotReplaced.into()),
+        SnapshotOutcome::NoUser => return Err(ErrorCode::TokenRevoked.into()),
     };
     let mut first = BytesMut::new();
     write(&snapshot.head, &mut first).map_err(ApiError::internal)?;
-    let rest = stream::unfold(Some((snapshot.lines, replaced)), |going| async {
-        let (mut lines, replaced) = going?;
+    let rest = stream::unfold(Some(snapshot.lines), |going| async {
+        let mut lines = going?;
         let mut text = BytesMut::new();
-        let batch = tokio::select! {
-            biased;
-            () = replaced.notified() => None,
-            batch = lines.recv() => batch,
-        };
-        let Some(batch) = batch else {
+        let Some(batch) = lines.recv().await else {
             // The client must not take what it has for the whole: the answer ends without its end.
             return Some((Err(io::Error::other("the snapshot was cut off")), None));
         };
@@ -53,7 +51,7 @@ pub(super) async fn get(graph: Actors, Authed(caller): Authed) -> Result<HttpRes
                 return Some((Err(e.into()), None));
             }
         }
-        Some((Ok(text.freeze()), (!done).then_some((lines, replaced))))
+        Some((Ok(text.freeze()), (!done).then_some(lines)))
     });
     let first = stream::once(async { Ok::<Bytes, io::Error>(first.freeze()) });
     Ok(HttpResponse::Ok()

@@ -17,7 +17,7 @@ pub use self::history::{
 pub(super) use self::{player::player_release, snapshot::Places as SnapshotPlaces};
 pub use self::{
     player::{ActivatePlayer, PlayerActivation},
-    snapshot::Snapshot,
+    snapshot::{CurrentSnapshot, Snapshot, SnapshotLines, SnapshotOutcome, SnapshotTurn},
 };
 use super::{Store, StoreError, Written, on_pool};
 use crate::domain::{

@@ -48,9 +48,10 @@ pub use identity::{
 pub use janitor::{Claim, DueJob, Progress, Removed, RunReport};
 pub use keys::{KeysError, MasterKey};
 pub use library::{
-    ActivatePlayer, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd, HistoryClear,
-    HistoryQuery, HistoryTrim, HistoryTrimPage, NewSongs, PlayRemoved, PlayerActivation,
-    PlaylistCommand, PlaylistOutcome, PlaylistQuery, Snapshot, SongQuery,
+    ActivatePlayer, CurrentSnapshot, FavoriteCommand, FavoritePut, FavoriteQuery, HistoryAdd,
+    HistoryClear, HistoryQuery, HistoryTrim, HistoryTrimPage, NewSongs, PlayRemoved,
+    PlayerActivation, PlaylistCommand, PlaylistOutcome, PlaylistQuery, Snapshot, SnapshotLines,
+    SnapshotOutcome, SnapshotTurn, SongQuery,
 };
 pub use lock::{DataLock, LockError};
 pub use metrics::{HintMetrics, StoreMetrics};

@@ -1,10 +1,15 @@
 //! The snapshot: everything at one position of the log, so that a device goes on exactly behind it.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{cell::Cell, collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::support::{Device, Server, client::send, rows};
+use crate::support::{
+    Device, Server,
+    admin::{Admin, WITH_TOKEN},
+    client::send,
+    eventually, rows,
+};
 
 /// What the store has, all of one moment.
 pub async fn lines(device: &Device) -> Vec<Value> {
@@ -26,6 +31,15 @@ pub async fn lines(device: &Device) -> Vec<Value> {
         &json!({"end": {"lines": lines.len()}})
     );
     lines
+}
+
+/// Counts those that came to no end.
+const ENDED: &str = r#"store_reads_total{name="snapshot",result="deadline"}"#;
+
+/// A snapshot that nobody reads.
+async fn begun(device: &Device) -> reqwest::Response {
+    let request = device.request(reqwest::Method::GET, "/v1/me/snapshot");
+    request.send().await.unwrap()
 }
 
 both_engines! {
@@ -96,11 +110,34 @@ both_engines! {
         let device = server.api().newcomer("first").await;
         // More than the connection takes at once.
         rows::append(&server, &device, "t", 60_000, 60_000).await;
-        let request = device.request(reqwest::Method::GET, "/v1/me/snapshot");
-        let unread = request.send().await.unwrap();
+        let unread = begun(&device).await;
         lines(&device).await;
-        let cut = unread.text().await.map(|text| text.contains(r#"{"end":"#));
-        assert!(!cut.unwrap_or_default(), "it did not end early");
+        // At once, though nobody takes from its answer: that alone would end it after ten seconds.
+        let ended = async {
+            while server.metric(ENDED).await == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(2), ended).await;
+        assert!(ended.is_ok(), "it keeps its place");
+        assert_eq!(server.metric(ENDED).await, 1);
+        let text = unread.text().await;
+        assert!(!text.is_ok_and(|text| text.contains(r#"{"end":"#)), "it did not end early");
+    }
+
+    async fn one_on_its_way_keeps_its_session(engine) {
+        let server = Server::with(engine, &[WITH_TOKEN, ("sync.idle_secs", "1")]).await;
+        let device = server.api().newcomer("first").await;
+        rows::append(&server, &device, "t", 60_000, 60_000).await;
+        let unread = begun(&device).await;
+        let admin = Admin::of(&server);
+        let live = async || admin.kind("user_session").await["live"].clone();
+        // Later than the other's, so that it is looked at later.
+        server.api().newcomer("other").await;
+        eventually("the other's session rests", async || live().await == 1).await;
+        let text = unread.text().await.unwrap();
+        assert!(text.ends_with("{\"end\":{\"lines\":60002}}\n"));
+        eventually("the session rests", async || live().await == 0).await;
     }
 
     async fn the_player_is_in_it(engine) {

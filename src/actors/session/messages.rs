@@ -1,9 +1,6 @@
 //! What a session is asked and told.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
-use tokio::sync::Notify;
 
 use crate::{
     actors::{
@@ -19,7 +16,7 @@ use crate::{
             ClientFrame, CloseCode, EventView, LogHead, Position, PresentDevice, Seen, ServerFrame,
         },
     },
-    store::{PlayerActivation, Snapshot, Superseded},
+    store::{PlayerActivation, SnapshotOutcome, Superseded},
 };
 
 asks! {
@@ -28,7 +25,7 @@ asks! {
     Read Presence -> Vec<PresentDevice>;
     Read ListFavorites -> Result<Vec<Favorite>, Failure>;
     Read GetPlayer -> Result<Option<Player>, Failure>;
-    Read GetSnapshot -> Result<Option<SnapshotOnItsWay>, Failure>;
+    Read GetSnapshot -> Result<SnapshotOutcome, Failure>;
     Command TransferPlayer -> Result<Done<PlayerActivation>, Failure>;
     Read ReadChanges -> Result<ChangesReply, Failure>;
     Command RemoveDevice -> Result<bool, Failure>;
@@ -79,19 +76,10 @@ pub struct TransferPlayer {
     pub origin: ClientDeviceId,
 }
 
-/// Everything that the user keeps, from one consistent read. None: the user is gone. The one before, if
-/// it is still on its way, is cut off: a user has one at a time.
+/// Everything that the user keeps, from one consistent read. The one before, if it is still on its way
+/// or waits for that, is ended: a user has one at a time.
 #[derive(Debug)]
 pub struct GetSnapshot;
-
-/// A snapshot that is being read.
-#[derive(Debug)]
-pub struct SnapshotOnItsWay {
-    /// What comes.
-    pub snapshot: Snapshot,
-    /// Told when another one was asked for: this one is to end.
-    pub replaced: Arc<Notify>,
-}
 
 /// Remove a device: its tokens are refused at once, its socket closes. Answers whether there was one.
 #[derive(Debug)]

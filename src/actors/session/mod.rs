@@ -21,11 +21,11 @@ mod socket;
 mod view;
 
 use std::{
-    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
-pub use crate::store::PlayerActivation;
+pub use crate::store::{PlayerActivation, SnapshotOutcome};
 use chrono::TimeDelta;
 pub use history::{AddPlays, ClearHistory, ListHistory, RemovePlay};
 pub use messages::{
@@ -33,7 +33,7 @@ pub use messages::{
     Done, Drain, FellBack, Frame, GetPlayer, GetSnapshot, HeadHinted, HeadSeen, Heard, IssueTicket,
     ListDevices, ListFavorites, Listening, Presence, Profile, PutFavorite, ReadChanges, Recheck,
     RedeemTicket, RemoveDevice, RemoveFavorite, RestoreFavorite, Resumed, Rotate, RotateReply,
-    SnapshotOnItsWay, ToDevice, TransferPlayer,
+    ToDevice, TransferPlayer,
 };
 pub use nodes::{FromNode, NodeGone, TellPresent};
 pub use playlist_messages::{
@@ -41,7 +41,6 @@ pub use playlist_messages::{
     ReadPlaylist, ReadSongs, RemoveSongs, ReplaceSongs, RestorePlaylist, UpdatePlaylist,
 };
 pub use services::{AppendEvent, Broadcasted, ReadOffline, ShowOffline};
-use tokio::sync::Notify;
 
 use super::{
     identity::Trust,
@@ -61,7 +60,7 @@ use crate::{
         ids::{ConnId, DeviceId, Epoch, UserId},
         sync::{CloseCode, Retention, SessionConfig, SessionCore},
     },
-    store::{Engine, Hints, Store},
+    store::{CurrentSnapshot, Engine, Hints, Store},
     telemetry::metrics::SyncMetrics,
 };
 use fifo::Fifo;
@@ -179,8 +178,8 @@ pub struct UserSession {
     owed: Arc<Owed>,
     /// Boxed: most sessions have nothing to do with it.
     player: Option<Box<PlayerDesk>>,
-    /// The snapshot that is on its way.
-    snapshot: Weak<Notify>,
+    /// It ends with the session: a later life could not end it.
+    snapshot: CurrentSnapshot,
     last_used: Option<Instant>,
 }
 
@@ -203,7 +202,7 @@ impl UserSession {
             leaving: false,
             owed: Arc::default(),
             player: None,
-            snapshot: Weak::new(),
+            snapshot: CurrentSnapshot::default(),
             last_used: None,
         }
     }
@@ -223,8 +222,11 @@ impl UserSession {
         let used = self
             .last_used
             .is_some_and(|at| now.duration_since(at) < self.parts.idle);
-        let idle =
-            !used && self.links.is_empty() && self.attaching.is_empty() && self.turns.is_empty();
+        let idle = !used
+            && self.links.is_empty()
+            && self.attaching.is_empty()
+            && self.turns.is_empty()
+            && !self.snapshot.is_going();
         // If a message is in progress, the next look may find none.
         if !idle || !cx.rest() {
             self.look_for_rest(cx);

@@ -1,14 +1,11 @@
 //! Reads: they overlap with one another and with commands.
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use tokio::sync::Notify;
+use std::collections::BTreeSet;
 
 use super::{
     UserSession,
     messages::{
         ChangesReply, GetSnapshot, ListDevices, ListFavorites, Presence, Profile, ReadChanges,
-        SnapshotOnItsWay,
     },
 };
 use crate::{
@@ -22,7 +19,7 @@ use crate::{
         library::Favorite,
         sync::PresentDevice,
     },
-    store::{FavoriteQuery, Store, StoreError},
+    store::{FavoriteQuery, SnapshotOutcome, Store, StoreError},
 };
 
 type Answer<T> = Reply<UserSession, Result<T, Failure>>;
@@ -103,17 +100,10 @@ impl Serve<ListFavorites> for UserSession {
 }
 
 impl Serve<GetSnapshot> for UserSession {
-    fn serve(&mut self, _: GetSnapshot, cx: &mut Cx<'_, Self>) -> Answer<Option<SnapshotOnItsWay>> {
+    fn serve(&mut self, _: GetSnapshot, cx: &mut Cx<'_, Self>) -> Answer<SnapshotOutcome> {
         let (store, user, deadline) = (self.parts.store.clone(), self.user, self.deadline(cx));
-        if let Some(before) = self.snapshot.upgrade() {
-            before.notify_one();
-        }
-        let replaced = Arc::<Notify>::default();
-        self.snapshot = Arc::downgrade(&replaced);
-        Self::read(async move {
-            let snapshot = store.snapshot(deadline, user).await?;
-            Ok(snapshot.map(|snapshot| SnapshotOnItsWay { snapshot, replaced }))
-        })
+        let turn = self.snapshot.replace();
+        Self::read(async move { store.snapshot(deadline, user, turn).await })
     }
 }
 

@@ -1,11 +1,14 @@
 //! The whole library of a user, from one consistent read.
 //!
 //! The read has a transaction of its own, so that all lines are of the moment that the first one
-//! names. It keeps a connection, so only some may run at a time. What fits into memory is read at
-//! once, however slow the reader is; a larger one goes at its reader's pace, apart from the others,
-//! and is given up when that is too slow: a database must not hold an old moment for ever.
+//! names. It keeps a connection, so only some may run at a time, and one of a user. What fits into
+//! memory is read at once, however slow the reader is; a larger one goes at its reader's pace, one at a
+//! time, and is given up when that is too slow: a database must not hold an old moment for ever. A
+//! newer one of the same user ends it at once, wherever it is.
 
 mod batches;
+mod places;
+mod turn;
 
 use std::{
     sync::Arc,
@@ -14,14 +17,14 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection};
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
-pub use self::batches::Batch;
-pub(in crate::store) use self::batches::Places;
-use self::batches::{Batches, Stop};
+pub(in crate::store) use self::places::Places;
+pub use self::turn::{CurrentSnapshot, SnapshotLines, SnapshotTurn};
+use self::{
+    batches::{Batches, Stop},
+    turn::Going,
+};
 use super::{FavoriteRow, history::PlayRow, player::PlayerRow, playlists::PlaylistRow};
 use crate::{
     domain::{
@@ -47,17 +50,28 @@ const LONGEST: Duration = Duration::from_mins(15);
 const NAME: &str = "snapshot";
 
 /// A snapshot that is being read. The last batch ends with [`SnapshotLine::End`]; if none does, the
-/// read failed.
+/// read failed, or it was ended.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Where in the log it stands.
     pub head: SnapshotHead,
     /// The lines after the first, in batches.
-    pub lines: mpsc::UnboundedReceiver<Batch>,
+    pub lines: SnapshotLines,
+}
+
+/// What became of an ask for a snapshot.
+#[derive(Debug)]
+pub enum SnapshotOutcome {
+    /// It is on its way.
+    Begun(Snapshot),
+    /// A newer one was asked for before it began.
+    Replaced,
+    /// There is no such user.
+    NoUser,
 }
 
 impl Store {
-    /// Begins to read everything that a user keeps. `None` when there is no such user.
+    /// Begins to read everything that a user keeps, until the turn is over.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -65,34 +79,40 @@ impl Store {
         &self,
         deadline: Instant,
         user: UserId,
-    ) -> Result<Option<Snapshot>, StoreError> {
+        turn: SnapshotTurn,
+    ) -> Result<SnapshotOutcome, StoreError> {
         let inner = Arc::clone(&self.inner);
         let asked = inner.world.instant();
         let left = deadline.saturating_duration_since(asked);
-        let place = timeout(left, Arc::clone(&inner.snapshots.any).acquire_owned()).await;
-        let Ok(Ok(place)) = place else {
-            return Err(StoreError::Deadline);
+        let going = Arc::clone(&turn.going);
+        // Whoever asked and no longer waits ends it too.
+        let lines = SnapshotLines(Arc::clone(&going));
+        let place = timeout(left, inner.snapshots.take());
+        let place = match going.unless_ended(place).await {
+            Some(Ok(Ok(place))) => place,
+            Some(_) => return Err(StoreError::Deadline),
+            None => return Ok(SnapshotOutcome::Replaced),
         };
-        // Bounded by the room that each batch takes.
-        let (lines, reader) = mpsc::unbounded_channel();
         let (begun, head) = oneshot::channel();
         let run = Run {
             user,
             begun: Some(begun),
-            lines: Batches::new(lines, (&inner.snapshots, place), &inner.world),
+            lines: Batches::new(turn, place, &inner.world),
         };
+        let working = Arc::clone(&going);
         self.inner.rt.spawn(async move {
-            let run = timeout(LONGEST, run.run(&inner, deadline));
-            let result = run.await.unwrap_or(Err(StoreError::Deadline));
+            let result = run.until_ended(&inner, deadline, &working).await;
             let took = inner.world.instant().saturating_duration_since(asked);
             inner.metrics.read(NAME, took, result.as_ref().err());
         });
-        // The sender goes without a word only if the task failed, which it said in the log.
-        let head = head.await.unwrap_or(Err(StoreError::Unavailable))?;
-        Ok(head.map(|head| Snapshot {
-            head,
-            lines: reader,
-        }))
+        match head.await {
+            Ok(Ok(Some(head))) => Ok(SnapshotOutcome::Begun(Snapshot { head, lines })),
+            Ok(Ok(None)) => Ok(SnapshotOutcome::NoUser),
+            Ok(Err(e)) => Err(e),
+            Err(_) if going.has_ended() => Ok(SnapshotOutcome::Replaced),
+            // The task failed, which it said in the log, or took too long.
+            Err(_) => Err(StoreError::Unavailable),
+        }
     }
 }
 
@@ -105,6 +125,20 @@ struct Run {
 }
 
 impl Run {
+    async fn until_ended(
+        self,
+        inner: &Inner,
+        deadline: Instant,
+        going: &Going,
+    ) -> Result<(), StoreError> {
+        let run = timeout(LONGEST, self.run(inner, deadline));
+        match going.unless_ended(run).await {
+            Some(Ok(result)) => result,
+            // Counted alike: it did not come to its end in time.
+            Some(Err(_)) | None => Err(StoreError::Deadline),
+        }
+    }
+
     async fn run(mut self, inner: &Inner, deadline: Instant) -> Result<(), StoreError> {
         let result = match &inner.db {
             Db::Sqlite(pool) => match acquired(inner, deadline, pool.acquire()).await {

@@ -10,6 +10,10 @@ use tokio::{
     time::timeout,
 };
 
+use super::{
+    places::Place,
+    turn::{Going, SnapshotTurn},
+};
 use crate::{
     domain::{clock::World, library::SnapshotLine},
     store::error::Failed,
@@ -24,9 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A reader who takes less than so many bytes a second, after [`GRACE`], is given up too.
 const PACE: u64 = 1 << 20;
 const GRACE: Duration = Duration::from_secs(30);
-/// How long one that does not fit into memory waits for the place of such ones. It has an open
-/// transaction and stands in others' way by then.
-const SOON: Duration = Duration::from_secs(2);
 
 /// Some lines. Dropping them makes room for others.
 #[derive(Debug)]
@@ -34,23 +35,6 @@ pub struct Batch {
     /// In order.
     pub lines: Vec<SnapshotLine>,
     _room: OwnedSemaphorePermit,
-}
-
-/// Places for reads of snapshots: a connection each.
-pub(in crate::store) struct Places {
-    pub(super) any: Arc<Semaphore>,
-    /// For one that does not fit into memory: it may take long, and must not keep others from theirs.
-    pub(super) large: Arc<Semaphore>,
-}
-
-impl Places {
-    /// At most half of `readers`: the other half is for who waits for a short answer.
-    pub(in crate::store) fn new(readers: u32) -> Self {
-        Self {
-            any: Arc::new(Semaphore::new((readers / 2).max(1) as usize)),
-            large: Arc::new(Semaphore::new(1)),
-        }
-    }
 }
 
 /// Lines on their way to the reader.
@@ -63,11 +47,9 @@ pub(super) struct Batches {
     sent: u64,
     begun: Instant,
     room: Arc<Semaphore>,
-    place: OwnedSemaphorePermit,
-    large: Arc<Semaphore>,
-    /// It has the place of those that do not fit into memory.
-    slow: bool,
+    place: Place,
     world: World,
+    going: Arc<Going>,
     lines: mpsc::UnboundedSender<Batch>,
 }
 
@@ -85,12 +67,8 @@ impl<E: Into<Failed>> From<E> for Stop {
 }
 
 impl Batches {
-    /// For the reader behind `lines`, at a place of `places`.
-    pub fn new(
-        lines: mpsc::UnboundedSender<Batch>,
-        (places, place): (&Places, OwnedSemaphorePermit),
-        world: &World,
-    ) -> Self {
+    /// For the reader whose turn it is, at a place.
+    pub fn new(SnapshotTurn { going, lines }: SnapshotTurn, place: Place, world: &World) -> Self {
         Self {
             waiting: Vec::with_capacity(BATCH),
             size: 0,
@@ -100,9 +78,8 @@ impl Batches {
             begun: world.instant(),
             room: Arc::new(Semaphore::new(WAITING)),
             place,
-            large: Arc::clone(&places.large),
-            slow: false,
             world: world.clone(),
+            going,
             lines,
         }
     }
@@ -132,25 +109,21 @@ impl Batches {
 
     /// The reader is slower than the database.
     async fn wait_for_room(&mut self, units: u32) -> Result<OwnedSemaphorePermit, Stop> {
-        let now = self.world.instant();
-        let due = self.begun + GRACE + Duration::from_secs(self.sent / PACE);
-        let left = due.saturating_duration_since(now).min(PATIENCE);
+        let left = self.due().saturating_duration_since(self.world.instant());
         let wait = async {
-            if !self.slow {
-                // From here on it goes at its reader's pace. It leaves its place to others only
-                // when it has the other one: each open transaction keeps a connection.
-                let place = Arc::clone(&self.large).acquire_owned();
-                let place = timeout(SOON, place).await.ok()?.ok()?;
-                drop(std::mem::replace(&mut self.place, place));
-                self.slow = true;
-            }
+            self.place.slow_down(&self.going, &self.world).await?;
             let room = Arc::clone(&self.room).acquire_many_owned(units);
-            tokio::select! {
-                room = room => room.ok(),
-                () = self.lines.closed() => None,
-            }
+            room.await.ok()
         };
         timeout(left, wait).await.ok().flatten().ok_or(Stop::Left)
+    }
+
+    /// Until when a reader may take nothing.
+    fn due(&self) -> Instant {
+        let patience = self.world.instant() + PATIENCE;
+        let pace = self.begun + GRACE + Duration::from_secs(self.sent / PACE);
+        let due = patience.min(pace);
+        self.place.due().map_or(due, |leaves| leaves.min(due))
     }
 }
 
@@ -163,3 +136,6 @@ fn size(line: &SnapshotLine) -> usize {
         SnapshotLine::Entries(it) => 100 + 150 * it.entries.len(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ const ALL: u32 = 20_000;
 /// `clearing`: up to when the history was cleared.
 pub(super) async fn agrees(bed: &Bed, user: UserId, head: i64, clearing: Option<DateTime<Utc>>) {
     let (store, soon) = (&bed.store, bed.soon());
-    let mut snapshot = store.snapshot(soon, user).await.unwrap().unwrap();
+    let mut snapshot = bed.snapshot(user).await;
     assert_eq!(snapshot.head.seq, head);
     let (mut favorites, mut plays, mut playlists) = (Vec::new(), Vec::new(), Vec::new());
     let mut songs: HashMap<PlaylistId, Vec<Entry>> = HashMap::new();
