@@ -132,7 +132,7 @@ both_engines! {
         let unread = begun(&device).await;
         let admin = Admin::of(&server);
         let live = async || admin.kind("user_session").await["live"].clone();
-        // Later than the other's, so that it is looked at later.
+        // Its session is used last, so that it rests last.
         server.api().newcomer("other").await;
         eventually("the other's session rests", async || live().await == 1).await;
         let text = unread.text().await.unwrap();
