@@ -195,8 +195,8 @@ impl<O: Op> Command for Change<O> {
                     version: log.head_seq,
                 });
                 events.push(command.issued().event(0, log.head_seq, &what)?);
-                let changed = (command.user, log.head_seq, row.clone());
-                let before = dirty.insert(favorite.id, changed);
+                let now = (command.user, log.head_seq, row.clone());
+                let before = dirty.insert(favorite.id, now);
                 // The statement below would see only the last of them.
                 let is_same = |user: UserId, it: &Favorite| {
                     (user, it.kind, &it.target_id)

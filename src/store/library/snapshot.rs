@@ -131,7 +131,7 @@ impl Run {
         deadline: Instant,
         going: &Going,
     ) -> Result<(), StoreError> {
-        let run = timeout(LONGEST, self.run(inner, deadline));
+        let run = timeout(LONGEST, Box::pin(self.run(inner, deadline)));
         match going.unless_ended(run).await {
             Some(Ok(result)) => result,
             // Counted alike: it did not come to its end in time.

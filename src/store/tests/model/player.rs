@@ -8,6 +8,8 @@ use crate::{
     store::{ActivatePlayer, PlayerActivation},
 };
 
+on_both!(what_was_said_far_ahead_is_replaced);
+
 #[derive(Debug, Clone)]
 pub(super) enum PlayerCommand {
     /// To the user's device, to one that there is not, or to none; with what was said last, so many seconds
@@ -126,4 +128,39 @@ impl Part for Player {
         let known = (self.0.version > 0).then(|| (device, json!(self.0.version)));
         assert_eq!(*client, known, "what the client has");
     }
+}
+
+/// The clock of a node was a day ahead for a moment.
+async fn what_was_said_far_ahead_is_replaced(bed: &Bed) {
+    let (user, store) = (bed.user().await.user.id, &bed.store);
+    let activate = async |device: Option<&str>, latest| {
+        let command = ActivatePlayer {
+            issued: Issued {
+                user,
+                origin: None,
+                now: t(10),
+                event_id: EventId(bed.uuid()),
+            },
+            device: device.map(|name| ClientDeviceId::parse(name).unwrap()),
+            latest,
+        };
+        let written = store.player_activate(bed.soon(), command).await.unwrap();
+        written.log.head_seq
+    };
+    let report = async |version, at, now| {
+        let report = store.player_report(bed.soon(), user, version, said(t(at)), t(now));
+        report.await.unwrap();
+        let stored = store.player_fetch(bed.soon(), user).await.unwrap().unwrap();
+        stored.1.state.unwrap()
+    };
+    let (day, version) = (86_400, activate(Some("phone-1"), None).await);
+    assert_eq!(report(version, day, day).await, said(t(day)));
+    assert_eq!(report(version, 10, 10).await, said(t(10)));
+    // What comes late is not newer, also where clocks differ a little.
+    assert_eq!(report(version, 9, 9).await, said(t(10)));
+    assert_eq!(report(version, day, day).await, said(t(day)));
+    let version = activate(None, Some(said(t(20)))).await;
+    let stored = store.player_fetch(bed.soon(), user).await.unwrap().unwrap();
+    assert_eq!(stored.1.state, Some(said(t(20))));
+    assert_eq!(report(version, 19, 19).await, said(t(20)));
 }
