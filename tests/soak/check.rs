@@ -67,6 +67,34 @@ pub fn whole(logs: &Logs, heads: &HashMap<String, u64>) -> Result<(), String> {
     Ok(())
 }
 
+/// Every type of event came: a command that is always refused would be tried in vain.
+pub fn of_every_type(logs: &Logs) -> Result<(), String> {
+    const TYPES: [&str; 17] = [
+        "favorite.added",
+        "favorite.removed",
+        "favorite.restored",
+        "history.added",
+        "history.removed",
+        "history.cleared",
+        "playlist.created",
+        "playlist.updated",
+        "playlist.deleted",
+        "playlist.restored",
+        "playlist.songs_added",
+        "playlist.songs_removed",
+        "playlist.songs_moved",
+        "playlist.replaced",
+        "player.activated",
+        "soak.note",
+        "soak.hello",
+    ];
+    let there: BTreeSet<_> = logs.values().flatten().map(|it| &*it.kind).collect();
+    match TYPES.iter().find(|it| !there.contains(*it)) {
+        Some(missing) => Err(format!("no {missing} in any log")),
+        None => Ok(()),
+    }
+}
+
 /// A device applied what the log says, in its order.
 pub fn applied(client: &Client, logs: &Logs) -> Result<(), String> {
     let log = &logs[&client.device.user_id];

@@ -156,6 +156,7 @@ impl Run {
         let timed = Arc::new(Mutex::new(Vec::new()));
         for devices in &users {
             let names: Vec<_> = devices.iter().map(|it| it.device_id.clone()).collect();
+            let (_, epoch) = devices[0].head().await;
             for (n, (device, habit)) in devices.iter().zip(HABITS).enumerate() {
                 let client = Client::new(device.clone(), habit, shared.clone(), dice.roll());
                 clients.push(tokio::spawn(client.live()));
@@ -168,7 +169,7 @@ impl Run {
                         dice.roll(),
                         timed.clone(),
                     );
-                    let writer = writer::Writer::new(device.clone(), names.clone(), caller);
+                    let writer = writer::Writer::new(device.clone(), names.clone(), &epoch, caller);
                     writers.push(tokio::spawn(writer.write()));
                 }
             }
@@ -224,6 +225,7 @@ impl Run {
         shared.step(&format!("recovered in {took:.2?}"));
         let logs = check::logs(&self.system).await;
         check::whole(&logs, &heads)?;
+        check::of_every_type(&logs)?;
         for client in &clients {
             check::applied(client, &logs)?;
         }

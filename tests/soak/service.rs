@@ -47,7 +47,8 @@ impl Notifier {
             if shared.is_settling() || shared.broken().is_some() {
                 break;
             }
-            let done = if n == 2 {
+            // Until one is taken.
+            let done = if n >= 2 && served.broadcast.is_none() {
                 self.broadcast(&mut served).await
             } else {
                 self.note(n, &mut served).await

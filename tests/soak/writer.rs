@@ -26,6 +26,8 @@ pub struct Writer {
     device: Device,
     /// All devices of the user.
     devices: Vec<String>,
+    /// The end of the log's epoch, as tags of playlists have it.
+    epoch: String,
     caller: Caller,
     made: u64,
     pub ledger: Ledger,
@@ -37,7 +39,7 @@ pub struct Writer {
 type Done = Result<(), String>;
 
 impl Writer {
-    pub fn new(device: Device, devices: Vec<String>, caller: Caller) -> Self {
+    pub fn new(device: Device, devices: Vec<String>, epoch: &str, caller: Caller) -> Self {
         let ledger = Ledger {
             user: device.user_id.clone(),
             device: device.device_id.clone(),
@@ -46,6 +48,7 @@ impl Writer {
         Self {
             device,
             devices,
+            epoch: epoch[epoch.len() - 8..].to_owned(),
             caller,
             made: 0,
             ledger,
@@ -439,7 +442,7 @@ impl Writer {
         playlist: &Value,
         body: &Value,
     ) -> Result<Reply, String> {
-        let tag = format!("\"{}\"", playlist["version"]);
+        let tag = format!("\"{}-{}\"", playlist["version"], self.epoch);
         let device = self.device.clone();
         let make = || {
             let request = device.request(method.clone(), path).json(body);
