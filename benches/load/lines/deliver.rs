@@ -251,7 +251,7 @@ fn find_signal(text: &[u8]) -> bool {
 }
 
 const SIGNAL: &str = concat!(
-    r#"{"type":"signal","to":"all","name":"player.seek","data":{"at_ms":61500,"rate":1.0,"#,
+    r#"{"type":"signal","to":"all","name":"remote.seek","data":{"at_ms":61500,"rate":1.0,"#,
     r#""queue":"0190b2f0-7c1e-7a44-9d5e-3f6a1c2b4d5e","note":"as long as a message between players is"}}"#
 );
 
@@ -278,6 +278,9 @@ async fn signals_for(sockets: Vec<(Socket, Socket)>, process: u32, secs: Duratio
     stop.store(true, Relaxed);
     while let Some(ended) = tasks.join_next().await {
         ended??;
+    }
+    if round.count == 0 {
+        return Err("no signal arrived".into());
     }
     Ok(round)
 }

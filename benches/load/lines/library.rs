@@ -165,7 +165,7 @@ pub async fn moved(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
         unit: "/s",
         ours,
         reference: Some(("the same in playlists of 100".to_owned(), theirs)),
-        goal: "≥ 50 %, ≤ 100 entries".to_owned(),
+        goal: "≥ 80 %, ≤ 100 entries".to_owned(),
         notes: vec![
             format!("at half of it {}", times.show()),
             format!(
@@ -175,7 +175,7 @@ pub async fn moved(plan: &Plan, stage: &Stage, engine: &str) -> Res<Line> {
         ],
         ..Line::default()
     };
-    line.met = Some(line.ratio() >= 0.5 && most <= 100);
+    line.met = Some(line.ratio() >= 0.8 && most <= 100);
     Ok(line)
 }
 
