@@ -25,6 +25,32 @@ fn key(n: i64, asked: &str) -> IdempotencyKey {
     }
 }
 
+/// An event of a service, whose every quota is `quota`.
+fn event_of(
+    bed: &Bed,
+    key: ApiKeyId,
+    user: UserId,
+    now: DateTime<Utc>,
+    quota: i64,
+) -> ServiceAppend {
+    ServiceAppend {
+        issued: Issued {
+            user,
+            origin: None,
+            now,
+            event_id: EventId(bed.uuid()),
+        },
+        key,
+        quotas: Quotas {
+            of_key: quota,
+            of_user: quota,
+            of_log: quota,
+        },
+        event_type: EventType::parse("shop.bought").unwrap(),
+        data: serde_json::from_str::<EventData>("{}").unwrap(),
+    }
+}
+
 impl Bed {
     async fn api_key(&self) -> ApiKeyId {
         let id = ApiKeyId(self.uuid());
@@ -45,22 +71,7 @@ async fn a_services_key_is_for_one_of_two_users(bed: &Bed) {
     let service = bed.api_key().await;
     let users = [bed.user().await.user.id, bed.user().await.user.id];
     let append = |user: UserId, n: i64| {
-        let command = ServiceAppend {
-            issued: Issued {
-                user,
-                origin: None,
-                now: t(n),
-                event_id: EventId(bed.uuid()),
-            },
-            key: service,
-            quotas: Quotas {
-                of_key: 1000,
-                of_user: 1000,
-                of_log: 1_000_000,
-            },
-            event_type: EventType::parse("shop.bought").unwrap(),
-            data: serde_json::from_str::<EventData>("{}").unwrap(),
-        };
+        let command = event_of(bed, service, user, t(n), 1000);
         let (store, soon) = (bed.store.clone(), bed.soon());
         async move {
             let key = key(n, &user.to_string());
@@ -184,22 +195,7 @@ async fn an_answer_without_a_position_is_told_with_the_head(bed: &Bed) {
 async fn a_service_over_its_quota_leaves_nothing(bed: &Bed) {
     let (service, user) = (bed.api_key().await, bed.user().await.user.id);
     for n in 0..3 {
-        let command = ServiceAppend {
-            issued: Issued {
-                user,
-                origin: None,
-                now: t(0),
-                event_id: EventId(bed.uuid()),
-            },
-            key: service,
-            quotas: Quotas {
-                of_key: 1,
-                of_user: 1,
-                of_log: 1,
-            },
-            event_type: EventType::parse("shop.bought").unwrap(),
-            data: serde_json::from_str::<EventData>("{}").unwrap(),
-        };
+        let command = event_of(bed, service, user, t(0), 1);
         let key = Some(key(n, "a"));
         let once = bed.store.service_append(bed.soon(), command, key).await;
         let Ok(Once::Ran(written)) = once else {
